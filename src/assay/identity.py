@@ -1,0 +1,108 @@
+"""What a result depends on, as digests: settings, code, parents and seed."""
+
+import ast
+import hashlib
+import json
+from collections.abc import Iterable
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+SOURCE = Path(__file__).resolve().parent.parent
+PACKAGE = "assay"
+
+
+def canonical(value: Any) -> str:
+    """JSON text that is the same for equal values, whatever the order of their keys.
+
+    Raises:
+        ValueError: a number is NaN or infinite.
+    """
+    return json.dumps(value, sort_keys=True, separators=(",", ":"), allow_nan=False)
+
+
+def digest(value: Any) -> str:
+    """16 hexadecimal characters (64 bits of SHA-256) of a value's canonical JSON."""
+    return hashlib.sha256(canonical(value).encode()).hexdigest()[:16]
+
+
+def code(modules: Iterable[str]) -> dict[str, str]:
+    """Digest each file that the modules import from this project, themselves included.
+
+    Comments, docstrings and formatting do not count. Imports are followed in the text, so nothing
+    is imported, and a module that is chosen by name at run time has to be among `modules`.
+
+    Args:
+        modules: dotted names, such as `assay.finetune`.
+
+    Returns:
+        Path below src/ -> digest of the file's meaning.
+    """
+    found: dict[str, str] = {}
+    waiting = list(modules)
+    while waiting:
+        name = waiting.pop()
+        for part in _with_packages(name):
+            path = _file(part)
+            if path and (key := path.relative_to(SOURCE).as_posix()) not in found:
+                found[key], imports = _read(path)
+                waiting.extend(imports)
+    return dict(sorted(found.items()))
+
+
+def _with_packages(name: str) -> list[str]:
+    """`a.b.c` -> `a`, `a.b`, `a.b.c`: importing a module runs its packages too."""
+    parts = name.split(".")
+    return [".".join(parts[: end + 1]) for end in range(len(parts))]
+
+
+@cache
+def _file(module: str) -> Path | None:
+    base = SOURCE.joinpath(*module.split("."))
+    candidates = (base.with_name(base.name + ".py"), base / "__init__.py")
+    return next((path for path in candidates if path.is_file()), None)
+
+
+@cache
+def _read(path: Path) -> tuple[str, tuple[str, ...]]:
+    """The digest of a file's meaning, and the project's modules that it may import."""
+    tree = ast.parse(path.read_bytes(), filename=str(path))
+    package = path.relative_to(SOURCE).with_suffix("").parts[:-1]
+    imports = tuple(name for name in _imports(tree, package) if _file(name.split(".")[0]))
+    meaning = repr(_meaning(tree)).encode()
+    return hashlib.sha256(meaning).hexdigest()[:16], imports
+
+
+def _imports(tree: ast.AST, package: tuple[str, ...]) -> list[str]:
+    names = []
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            names += [alias.name for alias in node.names]
+        elif isinstance(node, ast.ImportFrom):
+            base = package[: len(package) - node.level + 1] if node.level else ()
+            origin = ".".join([*base, *([node.module] if node.module else [])])
+            names += [origin, *(f"{origin}.{alias.name}" for alias in node.names)]
+    return names
+
+
+def _meaning(node: Any) -> Any:
+    """A syntax tree as nested tuples, alike on every Python version that reads the same code.
+
+    Fields that are empty are left out, since newer versions add such fields.
+    """
+    if isinstance(node, ast.AST):
+        fields = ((name, _meaning(value)) for name, value in _fields(node))
+        return type(node).__name__, tuple(pair for pair in fields if pair[1] not in (None, ()))
+    if isinstance(node, list):
+        return tuple(_meaning(item) for item in node)
+    return f"{type(node).__name__}:{node!r}" if node is not None else None
+
+
+def _fields(node: ast.AST) -> Iterable[tuple[str, Any]]:
+    for name, value in ast.iter_fields(node):
+        yield name, value[1:] if name == "body" and _has_docstring(node) else value
+
+
+def _has_docstring(node: ast.AST) -> bool:
+    documented = ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef
+    return isinstance(node, documented) and ast.get_docstring(node, clean=False) is not None
