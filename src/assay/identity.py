@@ -8,8 +8,9 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+from assay import plugins
+
 SOURCE = Path(__file__).resolve().parent.parent
-PACKAGE = "assay"
 
 
 def canonical(value: Any) -> str:
@@ -26,20 +27,52 @@ def digest(value: Any) -> str:
     return hashlib.sha256(canonical(value).encode()).hexdigest()[:16]
 
 
-def code(modules: Iterable[str]) -> dict[str, str]:
-    """Digest each file that the modules import from this project, themselves included.
+def modules(stage: str, settings: dict[str, Any]) -> list[str]:
+    """The modules that a stage runs: its own, and those that its settings choose by name."""
+    chosen = (kind for kind in plugins.KINDS if kind in settings)
+    return [
+        f"assay.{stage}",
+        *(f"assay.{plugins.KINDS[kind]}.{settings[kind]['name']}" for kind in chosen),
+    ]
 
-    Comments, docstrings and formatting do not count. Imports are followed in the text, so nothing
-    is imported, and a module that is chosen by name at run time has to be among `modules`.
+
+def run(
+    stage: str, settings: dict[str, Any], parents: dict[str, str], seed: int | None
+) -> str:
+    """The digest of a run: of all that its result depends on.
 
     Args:
-        modules: dotted names, such as `assay.finetune`.
+        stage: the module below `assay` that makes it.
+        settings: all of its settings, device kind, precision and threads among them.
+        parents: role -> digest of the run that plays it, such as `data` or `weights`.
+        seed: None where nothing is random.
+    """
+    return digest(
+        {
+            "stage": stage,
+            "settings": settings,
+            "code": code(*modules(stage, settings)),
+            "parents": parents,
+            "seed": seed,
+        }
+    )
+
+
+@cache
+def code(*names: str) -> dict[str, str]:
+    """Digest each file that modules import from this project, themselves included.
+
+    Comments, docstrings and formatting do not count. Imports are followed in the text, so nothing
+    is imported, and a module that is chosen by name at run time has to be among `names`.
+
+    Args:
+        *names: dotted, such as `assay.finetune`.
 
     Returns:
         Path below src/ -> digest of the file's meaning.
     """
     found: dict[str, str] = {}
-    waiting = list(modules)
+    waiting = list(names)
     while waiting:
         name = waiting.pop()
         for part in _with_packages(name):

@@ -1,0 +1,74 @@
+"""Finetune: train a new head, and the backbone unless it is frozen, on labelled examples."""
+
+from pathlib import Path
+from typing import Any
+
+import torch
+from jsonargparse import auto_cli
+from torch import Tensor
+
+from assay import randomness, splits, training
+from assay.job import Job, run
+
+
+def finetune(
+    settings: dict[str, Any],
+    seed: int,
+    data: Path,
+    output: Path,
+    weights: Path | None = None,
+    digest: str | None = None,
+) -> None:
+    """Train a new head on a backbone that was pretrained, or on a new one.
+
+    Args:
+        settings: JSON with `model`, `objective`, `labels_per_class`, `frozen`, `learning_rate`
+            of the backbone and the head, `steps`, `batch_size` and so on.
+        seed: decides the labelled examples, the initial weights, the order of examples and every
+            random draw.
+        data: folder of the prepared data.
+        output: the run's folder.
+        weights: folder of the pretraining to start from; none trains from scratch.
+        digest: what the workflow expects this run to be.
+    """
+    parents = {"data": data} if weights is None else {"data": data, "weights": weights}
+    run(_finetune, "finetune", settings, parents, seed, output, digest)
+
+
+def _finetune(job: Job) -> None:
+    training.set_up(job.settings)
+    with job.ledger.spend("build"):
+        objective = training.build(job.settings, job.parents["data"]["facts"], job.seed)
+        if "weights" in job.folders:
+            training.load_weights(objective, job.folders["weights"], "backbone.")
+    with job.ledger.spend("data"):
+        folder = job.folders["data"]
+        train = splits.read(folder, "train", objective.FIELDS)
+        validation = splits.read(folder, "validation", objective.FIELDS)
+        if job.settings["labels_per_class"] != "all":
+            rows = labelled(train["label"], job.settings["labels_per_class"], job.seed)
+            train = {name: tensor[rows] for name, tensor in train.items()}
+    job.ledger.enter("build")
+    training.fit(job, objective, train, validation)
+    job.metrics["labels"] = len(train["label"])
+
+
+def labelled(labels: Tensor, per_class: int, seed: int) -> Tensor:
+    """Choose `per_class` examples of each class by the seed; fewer are always among more.
+
+    Args:
+        labels: (n,)
+
+    Returns:
+        Indices (per_class * classes,), ascending.
+    """
+    chosen = []
+    for label in labels.unique().tolist():
+        rows = (labels == label).nonzero().flatten()
+        generator = torch.Generator().manual_seed(randomness.mix(seed, "labels", label))
+        chosen.append(rows[torch.randperm(len(rows), generator=generator)[:per_class]])
+    return torch.cat(chosen).sort().values
+
+
+if __name__ == "__main__":
+    auto_cli(finetune, as_positional=False)

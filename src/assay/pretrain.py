@@ -1,0 +1,40 @@
+"""Pretrain: learn a backbone from the training examples without their labels."""
+
+from pathlib import Path
+from typing import Any
+
+from jsonargparse import auto_cli
+
+from assay import splits, training
+from assay.job import Job, run
+
+
+def pretrain(
+    settings: dict[str, Any], seed: int, data: Path, output: Path, digest: str | None = None
+) -> None:
+    """Learn a backbone by an objective that reads no labels.
+
+    Args:
+        settings: JSON with `model`, `objective`, `steps`, `batch_size`, `learning_rate` and so on.
+        seed: decides the initial weights, the order of examples and every random draw.
+        data: folder of the prepared data.
+        output: the run's folder.
+        digest: what the workflow expects this run to be.
+    """
+    run(_pretrain, "pretrain", settings, {"data": data}, seed, output, digest)
+
+
+def _pretrain(job: Job) -> None:
+    training.set_up(job.settings)
+    with job.ledger.spend("build"):
+        objective = training.build(job.settings, job.parents["data"]["facts"], job.seed)
+    with job.ledger.spend("data"):
+        folder = job.folders["data"]
+        train = splits.read(folder, "train", objective.FIELDS)
+        validation = splits.read(folder, "validation", objective.FIELDS)
+    job.ledger.enter("build")
+    training.fit(job, objective, train, validation)
+
+
+if __name__ == "__main__":
+    auto_cli(pretrain, as_positional=False)

@@ -1,0 +1,72 @@
+"""What a running workflow tells: what runs, how much is done, and how long it will still take."""
+
+import time
+from collections import defaultdict
+from collections.abc import Sequence
+
+
+class Progress:
+    """Counts jobs and predicts the time that is left from those that are done."""
+
+    def __init__(self) -> None:
+        self.expected: dict[str, int] = {}
+        self.cores = 1
+        self.running: dict[int, tuple[str, str, float]] = {}
+        self.seconds: dict[str, list[float]] = defaultdict(list)
+        self.done = 0
+
+    def expect(self, jobs: dict[str, int], cores: int | None) -> None:
+        """Take note of how many jobs of each stage there are; `total` and `all` are no stages."""
+        self.expected = {k: v for k, v in jobs.items() if k not in ("total", "all")}
+        self.cores = cores or 1
+
+    def start(self, job: int, stage: str, words: Sequence[str]) -> str:
+        """A job starts. Returns the line to show."""
+        title = " ".join(words) if len(words) < 3 else f"{words[0]} {words[1]} seed {words[2]}"
+        title = stage if stage in ("prepare", "report", "all") else title
+        self.running[job] = (stage, title, time.monotonic())
+        return "" if stage == "all" else f"{_now()}  start  {title}"
+
+    def finish(self, job: int) -> str:
+        """A job is done. Returns the line to show."""
+        stage, title, started = self.running.pop(job, ("", "", time.monotonic()))
+        if stage in ("", "all"):
+            return ""
+        took = time.monotonic() - started
+        self.seconds[stage].append(took)
+        self.done += 1
+        total = max(self.done, sum(self.expected.values()))
+        left = f", about {duration(self.remaining_seconds())} left" if self.done < total else ""
+        return f"{_now()}  done   {title} in {duration(took)}  [{self.done} of {total}{left}]"
+
+    def fail(self, job: int) -> None:
+        """A job has failed."""
+        self.running.pop(job, None)
+
+    def remaining_seconds(self) -> float:
+        """The work that is left, at the mean of what was seen, spread over the cores."""
+        every = [value for values in self.seconds.values() for value in values]
+        overall = sum(every) / len(every) if every else 0.0
+        work = 0.0
+        for stage, count in self.expected.items():
+            seen = self.seconds[stage]
+            mean = sum(seen) / len(seen) if seen else overall
+            work += max(0, count - len(seen)) * mean
+        now = time.monotonic()
+        work -= sum(now - started for _, _, started in self.running.values())
+        return max(0.0, work) / self.cores
+
+
+def duration(seconds: float) -> str:
+    """`75.2` -> `1 min 15 s`, with two units at the most."""
+    if seconds < 9.95:
+        return f"{seconds:.1f} s"
+    whole = round(seconds)
+    for size, unit, smaller, name in ((86400, "d", 3600, "h"), (3600, "h", 60, "min")):
+        if whole >= size:
+            return f"{whole // size} {unit} {whole % size // smaller} {name}"
+    return f"{whole // 60} min {whole % 60} s" if whole >= 60 else f"{whole} s"
+
+
+def _now() -> str:
+    return time.strftime("%H:%M:%S")

@@ -1,0 +1,160 @@
+"""The study and its plan, the targets that a person may type, and what the terminal shows."""
+
+import logging
+import os
+import shlex
+import subprocess
+import sys
+from pathlib import Path
+
+from snakemake.exceptions import WorkflowError
+from snakemake.logging import logger
+from snakemake_interface_logger_plugins.common import LogEvent
+
+SOURCE = os.path.relpath(Path(workflow.basedir, "src"))
+sys.path.insert(0, str(Path(workflow.basedir, "src")))
+# Jobs use this environment's Python and this checkout's code, whatever is installed elsewhere.
+os.environ["PATH"] = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])
+PYTHON = f"PYTHONPATH={shlex.quote(SOURCE)} exec python -m"
+
+from assay import devices, identity, plan, progress, study
+
+
+def read_study():
+    """The study that --configfile names, else config.yaml; --config lays single values over it."""
+    files = [Path(os.path.relpath(path)) for path in workflow.config_settings.configfiles]
+    if len(files) > 1:
+        raise WorkflowError("A study is one file: give one --configfile, or none for config.yaml.")
+    if not files:
+        beside = Path(os.path.relpath(Path(workflow.basedir, "config.yaml")))
+        files = [Path("config.yaml") if Path("config.yaml").exists() else beside]
+        workflow.configfiles.append(str(files[0]))
+    try:
+        found = study.read(files[0], dict(workflow.config_settings.config))
+    except study.StudyError as error:
+        raise WorkflowError(str(error)) from None
+    return found | {"device": devices.resolve(found["device"])}
+
+
+def expand_targets():
+    """Turn a stage, an experiment or a path without digest, as typed, into records."""
+    targets = workflow.dag_settings.targets if workflow.dag_settings else ()
+    if workflow.is_main_process and targets:
+        expanded = [PLAN.select(target) or [target] for target in targets]
+        workflow.dag_settings.targets = [path for paths in expanded for path in paths]
+
+
+def link_runs():
+    """Point results/current/<study>/<stage>/<name>/seed<k> to each run of the present plan."""
+    for link, folder in PLAN.links().items():
+        target = os.path.relpath(folder, Path(link).parent)
+        if not (os.path.islink(link) and os.readlink(link) == target):
+            Path(link).parent.mkdir(parents=True, exist_ok=True)
+            fresh = f"{link}.{os.getpid()}"
+            os.symlink(target, fresh)
+            os.replace(fresh, link)
+
+
+def report_what_there_is():
+    """After a failure, show in the report what was made and why the rest was not."""
+    if not TARGETS:
+        command = ["python", "-m", "assay.report", "--settings", STUDY_JSON]
+        command += ["--output", PLAN.folder, "--partial", "true"]
+        environment = {**os.environ, "PYTHONPATH": SOURCE}
+        if subprocess.run(command, env=environment, stdout=subprocess.DEVNULL).returncode == 0:
+            logger.error(f"What was made stands in {PLAN.folder}/index.html")
+
+
+def run_of(wildcards, stage):
+    leaf = wildcards.digest
+    if "seed" in wildcards.keys():
+        leaf = f"seed{wildcards.seed}-{leaf}"
+    folder = f"results/{stage}/{wildcards.name}/{leaf}"
+    if folder not in PLAN.by_folder:
+        raise WorkflowError(f"{folder} is no run of {PLAN.name} as it stands now")
+    return PLAN.by_folder[folder]
+
+
+def settings_of(stage):
+    return lambda wildcards: run_of(wildcards, stage).settings_json
+
+
+def parent_of(stage, role):
+    return lambda wildcards: run_of(wildcards, stage).parents[role].folder
+
+
+def start_of(wildcards):
+    """The flag that names the pretraining to start from, where there is one."""
+    start = run_of(wildcards, "finetune").parents.get("weights")
+    return f"--weights {shlex.quote(start.folder)}" if start else ""
+
+
+def needs_of(stage, **files):
+    """The parents' records, and those of their files that the stage reads."""
+
+    def needs(wildcards):
+        parents = run_of(wildcards, stage).parents
+        return [
+            f"{parents[role].folder}/{name}"
+            for role, names in files.items()
+            if role in parents
+            for name in ["record.json", *names]
+        ]
+
+    return needs
+
+
+class Brief(logging.Formatter):
+    """Snakemake's messages for the terminal, with a line instead of a block per job."""
+
+    def __init__(self, full):
+        super().__init__()
+        self.full = full
+        self.progress = progress.Progress()
+
+    def format(self, record):
+        event = getattr(record, "event", None)
+        if event == LogEvent.RUN_INFO:
+            self.progress.expect(record.stats, workflow.cores)
+        elif event == LogEvent.JOB_INFO:
+            words = [record.rule_name, *map(str, record.wildcards.values())][:3]
+            return self.progress.start(record.jobid, record.rule_name, words)
+        elif event == LogEvent.JOB_FINISHED:
+            return self.progress.finish(record.job_id)
+        elif event == LogEvent.JOB_ERROR:
+            self.progress.fail(record.jobid)
+        elif event in (LogEvent.PROGRESS, LogEvent.JOB_STARTED):
+            return ""
+        elif event is None and record.msg == "Select jobs to execute...":
+            return ""
+        return self.full.format(record)
+
+
+def show_progress():
+    """Make the terminal brief; the log below .snakemake/log/ keeps every detail."""
+    output = workflow.output_settings
+    plain = not (output.dryrun or output.verbose or output.printshellcmds or output.quiet)
+    if workflow.is_main_process and plain:
+        for handler in logger.handlers:
+            if handler.name == "DefaultStreamHandler":
+                handler.setFormatter(Brief(handler.formatter))
+
+
+STUDY = read_study()
+STUDY_JSON = study.canonical(STUDY)
+PLAN = plan.Plan(STUDY)
+TARGETS = list(workflow.dag_settings.targets) if workflow.dag_settings else []
+GPUS = 1 if STUDY["device"] == "gpu" else 0
+ENVIRONMENT = Path(workflow.basedir, "environment.yml")
+RUN = "{name}/seed{seed}-{digest}"
+
+expand_targets()
+show_progress()
+if workflow.is_main_process and not workflow.output_settings.dryrun and Path("results").is_dir():
+    link_runs()
+
+
+wildcard_constraints:
+    name=r"[A-Za-z0-9][A-Za-z0-9_.-]*",
+    seed=r"\d+",
+    digest=r"[0-9a-f]{16}",

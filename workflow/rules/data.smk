@@ -1,0 +1,26 @@
+"""From a source to splits that every run reads."""
+
+
+rule prepare:
+    """Get the data set, check it, and write its train, validation and test split."""
+    output:
+        record="results/prepare/{name}/{digest}/record.json",
+        splits=expand(
+            "results/prepare/{{name}}/{{digest}}/{split}.safetensors",
+            split=["train", "validation", "test"],
+        ),
+    log:
+        "results/prepare/{name}/{digest}/log.txt",
+    benchmark:
+        "results/prepare/{name}/{digest}/benchmark.tsv"
+    threads: 1
+    resources:
+        mem_mb=4000,
+        runtime=60,
+    params:
+        settings=settings_of("prepare"),
+    conda:
+        ENVIRONMENT
+    shell:
+        "{PYTHON} assay.prepare --settings {params.settings:q} --digest {wildcards.digest}"
+        " --output results/prepare/{wildcards.name}/{wildcards.digest} > {log:q} 2>&1"

@@ -1,0 +1,73 @@
+"""From trained weights to numbers, tables and figures."""
+
+
+rule evaluate:
+    """Predict each test example with a fine-tuned network, and measure."""
+    input:
+        needs_of("evaluate", data=["test.safetensors"], weights=["weights.safetensors"]),
+    output:
+        record=f"results/evaluate/{RUN}/record.json",
+        predictions=f"results/evaluate/{RUN}/predictions.csv",
+    log:
+        f"results/evaluate/{RUN}/log.txt",
+    benchmark:
+        f"results/evaluate/{RUN}/benchmark.tsv"
+    threads: STUDY["threads"]
+    resources:
+        gpu=GPUS,
+        mem_mb=4000,
+        runtime=120,
+    params:
+        settings=settings_of("evaluate"),
+        data=parent_of("evaluate", "data"),
+        weights=parent_of("evaluate", "weights"),
+    conda:
+        ENVIRONMENT
+    shell:
+        "{PYTHON} assay.evaluate --settings {params.settings:q} --seed {wildcards.seed}"
+        " --data {params.data:q} --weights {params.weights:q} --digest {wildcards.digest}"
+        " --output results/evaluate/{wildcards.name}/seed{wildcards.seed}-{wildcards.digest}"
+        " > {log:q} 2>&1"
+
+
+rule report:
+    """Write the study's page, tables, figures and numbers from the records of its runs."""
+    input:
+        [run.record for run in PLAN.runs],
+    output:
+        page=report(
+            f"{PLAN.folder}/index.html",
+            caption="../report/page.rst",
+            category="Report",
+            labels={"file": "index.html"},
+        ),
+        tables=report(
+            expand(f"{PLAN.folder}/{{table}}.csv", table=["summary", "results"]),
+            caption="../report/tables.rst",
+            category="Tables",
+        ),
+        latex=expand(f"{PLAN.folder}/tables/{{table}}.tex", table=["summary", "comparisons"]),
+        figures=report(
+            expand(f"{PLAN.folder}/figures/{{figure}}.svg", figure=STUDY["report"]["figures"]),
+            caption="../report/figures.rst",
+            category="Figures",
+        ),
+        vector=expand(f"{PLAN.folder}/figures/{{figure}}.pdf", figure=STUDY["report"]["figures"]),
+        numbers=f"{PLAN.folder}/numbers.tex",
+        provenance=f"{PLAN.folder}/provenance.json",
+        record=f"{PLAN.folder}/record.json",
+    log:
+        f"results/report/{PLAN.name}/log.txt",
+    threads: 1
+    resources:
+        mem_mb=4000,
+        runtime=60,
+    params:
+        settings=STUDY_JSON,
+        digest=PLAN.digest,
+    conda:
+        ENVIRONMENT
+    shell:
+        "{PYTHON} assay.report --settings {params.settings:q} --digest {params.digest}"
+        f" --output {PLAN.folder}"
+        " > {log:q} 2>&1"

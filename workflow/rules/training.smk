@@ -1,0 +1,66 @@
+"""From splits to trained weights."""
+
+
+rule pretrain:
+    """Learn a backbone from the training examples without their labels."""
+    input:
+        needs_of("pretrain", data=["train.safetensors", "validation.safetensors"]),
+    output:
+        record=f"results/pretrain/{RUN}/record.json",
+        weights=f"results/pretrain/{RUN}/weights.safetensors",
+        history=f"results/pretrain/{RUN}/history.csv",
+    log:
+        f"results/pretrain/{RUN}/log.txt",
+    benchmark:
+        f"results/pretrain/{RUN}/benchmark.tsv"
+    threads: STUDY["threads"]
+    resources:
+        gpu=GPUS,
+        mem_mb=4000,
+        runtime=1440,
+    params:
+        settings=settings_of("pretrain"),
+        data=parent_of("pretrain", "data"),
+    priority: 2
+    conda:
+        ENVIRONMENT
+    shell:
+        "{PYTHON} assay.pretrain --settings {params.settings:q} --seed {wildcards.seed}"
+        " --data {params.data:q} --digest {wildcards.digest}"
+        " --output results/pretrain/{wildcards.name}/seed{wildcards.seed}-{wildcards.digest}"
+        " > {log:q} 2>&1"
+
+
+rule finetune:
+    """Train a new head, and the backbone unless it is frozen, on labelled training examples."""
+    input:
+        needs_of(
+            "finetune",
+            data=["train.safetensors", "validation.safetensors"],
+            weights=["weights.safetensors"],
+        ),
+    output:
+        record=f"results/finetune/{RUN}/record.json",
+        weights=f"results/finetune/{RUN}/weights.safetensors",
+        history=f"results/finetune/{RUN}/history.csv",
+    log:
+        f"results/finetune/{RUN}/log.txt",
+    benchmark:
+        f"results/finetune/{RUN}/benchmark.tsv"
+    threads: STUDY["threads"]
+    resources:
+        gpu=GPUS,
+        mem_mb=4000,
+        runtime=1440,
+    params:
+        settings=settings_of("finetune"),
+        data=parent_of("finetune", "data"),
+        start=start_of,
+    priority: 1
+    conda:
+        ENVIRONMENT
+    shell:
+        "{PYTHON} assay.finetune --settings {params.settings:q} --seed {wildcards.seed}"
+        " --data {params.data:q} {params.start} --digest {wildcards.digest}"
+        " --output results/finetune/{wildcards.name}/seed{wildcards.seed}-{wildcards.digest}"
+        " > {log:q} 2>&1"
