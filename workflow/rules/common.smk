@@ -36,12 +36,21 @@ def read_study():
     return found | {"device": devices.resolve(found["device"])}
 
 
-def expand_targets():
-    """Turn a stage, an experiment or a path without digest, as typed, into records."""
-    targets = workflow.dag_settings.targets if workflow.dag_settings else ()
-    if workflow.is_main_process and targets:
-        expanded = [PLAN.select(target) or [target] for target in targets]
-        workflow.dag_settings.targets = [path for paths in expanded for path in paths]
+def expand_targets(prepare_dag):
+    """Let a person type a stage, an experiment or a path without digest as a target.
+
+    Snakemake knows the targets only after this file is read, and takes a rule's name as a target
+    only if the rule has no wildcards: so the step that reads the targets is wrapped.
+    """
+
+    def prepare(*arguments, **options):
+        targets = workflow.dag_settings.targets
+        if workflow.is_main_process and targets:
+            expanded = [PLAN.select(target) or [target] for target in targets]
+            workflow.dag_settings.targets = [path for paths in expanded for path in paths]
+        return prepare_dag(*arguments, **options)
+
+    return prepare
 
 
 def link_runs():
@@ -57,7 +66,7 @@ def link_runs():
 
 def report_what_there_is():
     """After a failure, show in the report what was made and why the rest was not."""
-    if not TARGETS:
+    if not workflow.dag_settings.targets:
         command = ["python", "-m", "assay.report", "--settings", STUDY_JSON]
         command += ["--output", PLAN.folder, "--partial", "true"]
         environment = {**os.environ, "PYTHONPATH": SOURCE}
@@ -107,6 +116,14 @@ def needs_of(stage, **files):
 class Brief(logging.Formatter):
     """Snakemake's messages for the terminal, with a line instead of a block per job."""
 
+    SILENT = {
+        LogEvent.WORKFLOW_STARTED,
+        LogEvent.RESOURCES_INFO,
+        LogEvent.JOB_STARTED,
+        LogEvent.PROGRESS,
+    }
+    CHATTER = ("Select jobs", "Using shell", "Conda environments: ignored", "Building DAG")
+
     def __init__(self, full):
         super().__init__()
         self.full = full
@@ -123,9 +140,7 @@ class Brief(logging.Formatter):
             return self.progress.finish(record.job_id)
         elif event == LogEvent.JOB_ERROR:
             self.progress.fail(record.jobid)
-        elif event in (LogEvent.PROGRESS, LogEvent.JOB_STARTED):
-            return ""
-        elif event is None and record.msg == "Select jobs to execute...":
+        elif event in self.SILENT or (event is None and str(record.msg).startswith(self.CHATTER)):
             return ""
         return self.full.format(record)
 
@@ -143,12 +158,11 @@ def show_progress():
 STUDY = read_study()
 STUDY_JSON = study.canonical(STUDY)
 PLAN = plan.Plan(STUDY)
-TARGETS = list(workflow.dag_settings.targets) if workflow.dag_settings else []
 GPUS = 1 if STUDY["device"] == "gpu" else 0
 ENVIRONMENT = Path(workflow.basedir, "environment.yml")
 RUN = "{name}/seed{seed}-{digest}"
 
-expand_targets()
+workflow._prepare_dag = expand_targets(workflow._prepare_dag)
 show_progress()
 if workflow.is_main_process and not workflow.output_settings.dryrun and Path("results").is_dir():
     link_runs()

@@ -1,0 +1,224 @@
+"""From the records of runs to the tables of a report."""
+
+import csv
+import math
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from assay import records, statistics
+from assay.plan import Plan, Run
+
+HISTORY = "history.csv"
+
+
+@dataclass(frozen=True)
+class Tables:
+    """All that a report shows.
+
+    Attributes:
+        runs: a row per job, with its seconds by phase.
+        results: a row per experiment and seed.
+        summary: a row per experiment: means over the seeds that are complete.
+        comparisons: a row per comparison: differences paired by seed.
+        history: a row per validation of each experiment and seed.
+        records: folder -> record, of the complete runs.
+    """
+
+    study: dict[str, Any]
+    runs: pd.DataFrame
+    results: pd.DataFrame
+    summary: pd.DataFrame
+    comparisons: pd.DataFrame
+    history: pd.DataFrame
+    records: dict[str, dict[str, Any]]
+
+    @property
+    def metric(self) -> str:
+        """What the report compares, such as `accuracy`."""
+        return self.study["report"]["metric"]
+
+
+def collect(plan: Plan) -> Tables:
+    """Read the records of a plan's runs; what is missing becomes a row that says why."""
+    troubles = {run.folder: records.trouble(Path(run.folder)) for run in plan.runs}
+    found = {f: records.read(Path(f)) for f, trouble in troubles.items() if trouble is None}
+    histories = {run.folder: _history(run) for run in plan.runs if run.folder in found}
+    rows, curves = [], []
+    for run in plan.runs:
+        if run.stage == "evaluate":
+            rows.append(_result(run, plan.study, found, troubles, histories))
+            curves += _curve(run, found, histories)
+    results = pd.DataFrame(rows)
+    return Tables(
+        study=plan.study,
+        runs=pd.DataFrame([_job(run, found, troubles) for run in plan.runs]),
+        results=results,
+        summary=_summary(plan.study, results),
+        comparisons=_comparisons(plan.study, results),
+        history=pd.DataFrame(curves),
+        records=found,
+    )
+
+
+def bounds(metric: str) -> tuple[float, float]:
+    """The least and the greatest value that a metric can take."""
+    return (0.0, 1.0) if metric == "accuracy" else (-math.inf, math.inf)
+
+
+def _history(run: Run) -> list[dict[str, float]]:
+    path = Path(run.folder, HISTORY)
+    if not path.exists():
+        return []
+    with path.open(newline="") as file:
+        return [{name: float(value) for name, value in row.items()} for row in csv.DictReader(file)]
+
+
+def _job(run: Run, found: dict, troubles: dict) -> dict[str, Any]:
+    row = {
+        "stage": run.stage,
+        "name": run.name,
+        "seed": run.seed,
+        "status": "complete" if run.folder in found else "missing",
+        "reason": troubles[run.folder] or "",
+        "folder": run.folder,
+    }
+    if run.folder in found:
+        record = found[run.folder]
+        row |= {"device": _device(record), "started": record["started"]}
+        row |= {f"{phase}_seconds": value for phase, value in record["seconds"].items()}
+        row["peak_memory_bytes"] = record["peak_memory_bytes"]
+        row |= record["metrics"]
+    return row
+
+
+def _device(record: dict[str, Any]) -> str:
+    device = record["device"]
+    if device["kind"] == "gpu":
+        return device["name"]
+    plural = "s" if device["threads"] > 1 else ""
+    return f"{device['name']}, {device['threads']} thread{plural}"
+
+
+def _result(run: Run, study: dict, found: dict, troubles: dict, histories: dict) -> dict[str, Any]:
+    """An experiment with one seed: what it reached, and all the training that it took."""
+    trained = run.parents["weights"]
+    start = trained.parents.get("weights")
+    chain = [stage for stage in (run.parents["data"], start, trained, run) if stage]
+    trouble = next((stage for stage in chain if troubles[stage.folder]), None)
+    row: dict[str, Any] = {
+        "experiment": run.name,
+        "seed": run.seed,
+        "status": "missing" if trouble else "complete",
+        "reason": f"{trouble.stage} {troubles[trouble.folder]}" if trouble else "",
+    }
+    folders = {"pretrain": start, "finetune": trained, "evaluate": run}
+    if not trouble:
+        pretraining = found[start.folder]["seconds"]["train"] if start else 0.0
+        finetuning = found[trained.folder]["seconds"]["train"]
+        row |= found[run.folder]["metrics"]
+        row |= {
+            "pretraining_seconds": pretraining,
+            "finetuning_seconds": finetuning,
+            "training_seconds": pretraining + finetuning,
+            "pretraining_share": pretraining / (pretraining + finetuning),
+            "seconds_to_target": pretraining
+            + _to_target(found[trained.folder], histories[trained.folder], study),
+            "labels": found[trained.folder]["metrics"]["labels"],
+            "parameters": found[trained.folder]["metrics"]["parameters"],
+            "trained_parameters": found[trained.folder]["metrics"]["trained_parameters"],
+            "device": _device(found[trained.folder]),
+        }
+    return row | {f"{stage}_folder": r.folder if r else "" for stage, r in folders.items()}
+
+
+def _to_target(record: dict[str, Any], history: list[dict[str, float]], study: dict) -> float:
+    """Training seconds until the first validation at the target; infinite if there is none."""
+    metric, mode, target = *record["monitor"].values(), study["report"]["target"]
+    for row in history:
+        if row[metric] >= target if mode == "max" else row[metric] <= target:
+            return row["seconds"]
+    return math.inf
+
+
+def _curve(run: Run, found: dict, histories: dict) -> list[dict[str, Any]]:
+    trained = run.parents["weights"]
+    start = trained.parents.get("weights")
+    if trained.folder not in found or (start and start.folder not in found):
+        return []
+    before = found[start.folder]["seconds"]["train"] if start else 0.0
+    metric = found[trained.folder]["monitor"]["metric"]
+    return [
+        {
+            "experiment": run.name,
+            "seed": run.seed,
+            "step": row["step"],
+            "seconds": before + row["seconds"],
+            "monitor": metric,
+            "value": row[metric],
+        }
+        for row in histories[trained.folder]
+    ]
+
+
+def _summary(study: dict[str, Any], results: pd.DataFrame) -> pd.DataFrame:
+    metric = study["report"]["metric"]
+    rows = []
+    for name, entry in study["experiments"].items():
+        planned = results[results["experiment"] == name]
+        done = planned[planned["status"] == "complete"]
+        row: dict[str, Any] = {
+            "experiment": name,
+            "pretraining": entry["pretraining"],
+            "labels_per_class": entry["labels_per_class"],
+            "n": len(done),
+            "planned": len(planned),
+            "reason": "; ".join(sorted(set(planned["reason"]) - {""})),
+        }
+        if len(done):
+            row |= _estimate(metric, done[metric], *bounds(metric))
+            row |= _estimate("training_seconds", done["training_seconds"], 0.0)
+            row |= {
+                "seconds_to_target_median": statistics.median_with_misses(
+                    done["seconds_to_target"].tolist()
+                ),
+                "reached_target": int(done["seconds_to_target"].lt(math.inf).sum()),
+                "pretraining_share_mean": statistics.mean(done["pretraining_share"].tolist()).mean,
+                "parameters": int(done["parameters"].iloc[0]),
+                "trained_parameters": int(done["trained_parameters"].iloc[0]),
+                "device": " / ".join(sorted(set(done["device"]))),
+            }
+        rows.append(row)
+    return pd.DataFrame(rows)
+
+
+def _estimate(name: str, values: pd.Series, *limits: float) -> dict[str, float]:
+    found = statistics.mean(values.tolist(), *limits)
+    return {f"{name}_mean": found.mean, f"{name}_low": found.low, f"{name}_high": found.high}
+
+
+def _comparisons(study: dict[str, Any], results: pd.DataFrame) -> pd.DataFrame:
+    metric = study["report"]["metric"]
+    columns = ["experiment", "baseline", "n"]
+    rows = []
+    for name, baseline in study["report"]["comparisons"].items():
+        row: dict[str, Any] = {"experiment": name, "baseline": baseline, "n": 0}
+        done = results[results["status"] == "complete"].set_index("seed")
+        ours, theirs = (done[done["experiment"] == which] for which in (name, baseline))
+        seeds = sorted(set(ours.index) & set(theirs.index))
+        if seeds:
+            pairs = (ours.loc[seeds], theirs.loc[seeds])
+            difference = statistics.mean((pairs[0][metric] - pairs[1][metric]).tolist())
+            seconds = pairs[0]["training_seconds"] - pairs[1]["training_seconds"]
+            row |= {
+                "n": len(seeds),
+                "difference_mean": difference.mean,
+                "difference_low": difference.low,
+                "difference_high": difference.high,
+                "verdict": statistics.verdict(difference),
+                "extra_training_seconds_mean": statistics.mean(seconds.tolist()).mean,
+            }
+        rows.append(row)
+    return pd.DataFrame(rows, columns=None if rows else columns)
