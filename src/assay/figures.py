@@ -9,6 +9,7 @@ from matplotlib import pyplot as plt
 from matplotlib.figure import Figure
 from matplotlib.ticker import PercentFormatter
 
+from assay import statistics
 from assay.tables import Tables
 
 INK = "#010203"
@@ -57,12 +58,8 @@ def learning_curves(tables: Tables) -> Figure:
         for name, rows in history[history["labels"] == group].groupby("experiment", sort=False):
             by_step = rows.groupby("step")
             seconds, value = by_step["seconds"].mean(), by_step["value"].mean()
-            band = 1.96 * by_step["value"].sem().fillna(0.0)
-            if rows["seed"].nunique() > 1:
-                from assay.statistics import mean
-
-                limits = [mean(values.tolist()) for _, values in by_step["value"]]
-                band = pd.Series([limit.high - limit.mean for limit in limits], index=value.index)
+            estimates = [statistics.mean(values.tolist()) for _, values in by_step["value"]]
+            band = [estimate.high - estimate.mean for estimate in estimates]
             axes.plot(seconds, value, color=colours[name], label=name, linewidth=1.6)
             axes.fill_between(
                 seconds, value - band, value + band, color=colours[name], alpha=0.18, linewidth=0

@@ -83,6 +83,12 @@ def code(*names: str) -> dict[str, str]:
     return dict(sorted(found.items()))
 
 
+def texts(folder: str) -> dict[str, str]:
+    """Digest the files of a folder below src/ that are no Python: templates and styles."""
+    files = (path for path in sorted((SOURCE / folder).iterdir()) if path.is_file())
+    return {path.name: hashlib.sha256(path.read_bytes()).hexdigest()[:16] for path in files}
+
+
 def _with_packages(name: str) -> list[str]:
     """`a.b.c` -> `a`, `a.b`, `a.b.c`: importing a module runs its packages too."""
     parts = name.split(".")

@@ -97,7 +97,8 @@ class Plan:
     def digest(self) -> str:
         """What the report depends on: the study, the code that makes it, and all runs."""
         runs = {run.folder: run.digest for run in self.runs}
-        return identity.run("report", self.study, runs, None)
+        report = identity.run("report", self.study, runs, None)
+        return identity.digest([report, identity.texts("assay/templates")])
 
     def links(self) -> dict[str, str]:
         """Path without a digest -> the folder of the current run, for people."""

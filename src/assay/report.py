@@ -1,0 +1,99 @@
+"""Report: write the page, tables, figures and numbers of a study from the records of its runs."""
+
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+import jinja2
+from jsonargparse import auto_cli
+
+from assay import cells, drawing, latex, records, tables
+from assay.plan import Plan
+
+TEMPLATES = Path(__file__).resolve().parent / "templates"
+
+
+def report(
+    settings: dict[str, Any], output: Path, digest: str | None = None, partial: bool = False
+) -> None:
+    """Write a study's report from what its runs have left; no run is needed, none is made.
+
+    Args:
+        settings: JSON of the whole study.
+        output: the report's folder.
+        digest: what the workflow expects this report to be.
+        partial: leave no record, so that the workflow makes the report again.
+    """
+    plan = Plan(settings)
+    if digest not in (None, plan.digest):
+        sys.exit("report: the study or the code under src/ was changed after snakemake was started")
+    found = tables.collect(plan)
+    output.mkdir(parents=True, exist_ok=True)
+    (output / records.RECORD).unlink(missing_ok=True)
+    for name in ("results", "summary", "comparisons", "runs"):
+        getattr(found, name).to_csv(output / f"{name}.csv", index=False, lineterminator="\n")
+    drawn = [drawing.draw(found, name, output / "figures") for name in settings["report"]["figures"]]
+    latex.write(found, output)
+    (output / "index.html").write_text(_page(found, drawn))
+    if not partial and all(found.runs["status"] == "complete"):
+        environment = next(iter(found.records.values()))["environment"]
+        records.write(
+            output,
+            {
+                "stage": "report",
+                "name": plan.name,
+                "seed": None,
+                "digest": plan.digest,
+                "status": "complete",
+                "settings": settings,
+                "parents": {run.folder: run.digest for run in plan.runs},
+                "environment": environment,
+            },
+        )
+    print(f"report: {output / 'index.html'}", flush=True)
+
+
+def _page(found: tables.Tables, drawn: list[dict[str, str]]) -> str:
+    environment = jinja2.Environment(
+        loader=jinja2.FileSystemLoader(TEMPLATES),
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    template = environment.get_template("index.html.j2")
+    study = found.study
+    return template.render(
+        study=study,
+        answer=cells.answer(found),
+        summary=cells.summary(found),
+        comparisons=cells.comparisons(found),
+        results=cells.results(found),
+        runs=cells.runs(found),
+        figures=drawn,
+        missing=[row for row in cells.results(found) if row["reason"]],
+        environments=_environments(found),
+        facts=_facts(found),
+        style=(TEMPLATES / "style.css").read_text(),
+        settings=json.dumps(study, indent=2),
+    )
+
+
+def _facts(found: tables.Tables) -> dict[str, Any]:
+    """What the data set states, if it has been prepared."""
+    prepared = (record for record in found.records.values() if record["stage"] == "prepare")
+    return next((record["facts"] for record in prepared), {})
+
+
+def _environments(found: tables.Tables) -> list[dict[str, Any]]:
+    """Each environment that runs were made in, and how many."""
+    seen: dict[str, dict[str, Any]] = {}
+    for record in found.records.values():
+        key = json.dumps(record["environment"], sort_keys=True)
+        seen.setdefault(key, {**record["environment"], "runs": 0})["runs"] += 1
+    return list(seen.values())
+
+
+if __name__ == "__main__":
+    auto_cli(report, as_positional=False)

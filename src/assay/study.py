@@ -365,13 +365,13 @@ def _steps(place: tuple, entry: dict[str, Any], examples: int) -> Problems:
 
 def _report(study: dict[str, Any]) -> Problems:
     experiments = list(study["experiments"])
-    for name, baseline in study["report"]["comparisons"].items():
-        for place, value in ((("report", "comparisons", name), name),
-                             (("report", "comparisons", name), baseline)):
+    for name, baselines in study["report"]["comparisons"].items():
+        place = ("report", "comparisons", name)
+        for value in (name, *baselines):
             if value not in experiments:
                 yield place, f"there is no experiment {value!r}{_nearest(value, experiments)}"
-        if name == baseline:
-            yield ("report", "comparisons", name), "is compared with itself: name another"
+        if name in baselines:
+            yield place, f"{name} is compared with itself: name another"
     available = signatures.functions("figures")
     for number, name in enumerate(study["report"]["figures"]):
         if name not in available:

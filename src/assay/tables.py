@@ -163,10 +163,21 @@ def _curve(run: Run, found: dict, histories: dict) -> list[dict[str, Any]]:
     ]
 
 
+def _ordered(study: dict[str, Any]) -> list[tuple[str, dict[str, Any]]]:
+    """The experiments as a reader expects them: few labels first, from scratch first."""
+
+    def place(item: tuple[str, dict[str, Any]]) -> tuple:
+        name, entry = item
+        labels = math.inf if entry["labels_per_class"] == "all" else entry["labels_per_class"]
+        return labels, entry["pretraining"] != "none", name
+
+    return sorted(study["experiments"].items(), key=place)
+
+
 def _summary(study: dict[str, Any], results: pd.DataFrame) -> pd.DataFrame:
     metric = study["report"]["metric"]
     rows = []
-    for name, entry in study["experiments"].items():
+    for name, entry in _ordered(study):
         planned = results[results["experiment"] == name]
         done = planned[planned["status"] == "complete"]
         row: dict[str, Any] = {
@@ -203,15 +214,17 @@ def _comparisons(study: dict[str, Any], results: pd.DataFrame) -> pd.DataFrame:
     metric = study["report"]["metric"]
     columns = ["experiment", "baseline", "n"]
     rows = []
-    for name, baseline in study["report"]["comparisons"].items():
+    named = study["report"]["comparisons"]
+    pairs = [(name, other) for name, _ in _ordered(study) for other in named.get(name, [])]
+    for name, baseline in pairs:
         row: dict[str, Any] = {"experiment": name, "baseline": baseline, "n": 0}
         done = results[results["status"] == "complete"].set_index("seed")
         ours, theirs = (done[done["experiment"] == which] for which in (name, baseline))
         seeds = sorted(set(ours.index) & set(theirs.index))
         if seeds:
-            pairs = (ours.loc[seeds], theirs.loc[seeds])
-            difference = statistics.mean((pairs[0][metric] - pairs[1][metric]).tolist())
-            seconds = pairs[0]["training_seconds"] - pairs[1]["training_seconds"]
+            ours, theirs = ours.loc[seeds], theirs.loc[seeds]
+            difference = statistics.mean((ours[metric] - theirs[metric]).tolist())
+            seconds = ours["training_seconds"] - theirs["training_seconds"]
             row |= {
                 "n": len(seeds),
                 "difference_mean": difference.mean,

@@ -173,6 +173,7 @@ def set_up(settings: dict[str, Any]) -> None:
     """Make this process compute the same bits each time, with the threads that the study says."""
     torch.set_num_threads(settings["threads"])
     torch.use_deterministic_algorithms(True)
+    torch.utils.deterministic.fill_uninitialized_memory = False
     logging.getLogger("pytorch_lightning").setLevel(logging.WARNING)
     warnings.filterwarnings("ignore", module="pytorch_lightning")
 

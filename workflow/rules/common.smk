@@ -124,12 +124,14 @@ class Brief(logging.Formatter):
     }
     CHATTER = ("Select jobs", "Using shell", "Conda environments: ignored", "Building DAG")
 
-    def __init__(self, full):
+    def __init__(self, handler):
         super().__init__()
-        self.full = full
+        self.handler = handler
+        self.full = handler.formatter
         self.progress = progress.Progress()
 
     def format(self, record):
+        self.handler.last_msg_was_job_info = True  # no empty line before each job
         event = getattr(record, "event", None)
         if event == LogEvent.RUN_INFO:
             self.progress.expect(record.stats, workflow.cores)
@@ -152,7 +154,7 @@ def show_progress():
     if workflow.is_main_process and plain:
         for handler in logger.handlers:
             if handler.name == "DefaultStreamHandler":
-                handler.setFormatter(Brief(handler.formatter))
+                handler.setFormatter(Brief(handler))
 
 
 STUDY = read_study()

@@ -1,0 +1,59 @@
+# `make report` and `make test` set up what they need by themselves, when they need it.
+SHELL := /bin/bash
+.DEFAULT_GOAL := help
+
+supported = "import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 13))"
+ifndef PYTHON
+PYTHON := $(shell for p in python3 python3.13 python3.12 python3.11; do \
+  "$$p" -c $(supported) 2> /dev/null && { command -v "$$p"; break; }; done)
+endif
+
+# The environment is made anew when what it holds, where it stands or its Python changes; times of
+# files do not count. An installation that was broken off leaves no stamp.
+STAMP := .venv/installed-$(shell { cat requirements.lock requirements-torch.lock pyproject.toml; \
+  pwd -P; "$(PYTHON)" --version; } 2> /dev/null | cksum | cut -d ' ' -f 1)
+RUN := PATH="$$PWD/.venv/bin:$$PATH"
+
+.PHONY: help report test lint lock environment clean-environment
+
+help: ## show this list
+	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' Makefile | expand -t 20
+
+report: environment ## run the study of config.yaml and write its report; ARGUMENTS goes to snakemake
+	@$(RUN) snakemake $(ARGUMENTS)
+
+test: environment ## run the tests; ARGUMENTS goes to pytest
+	@$(RUN) python -m pytest -n auto $(ARGUMENTS)
+
+lint: environment ## check the style of the code and of the workflow
+	@$(RUN) ruff check .
+	@$(RUN) ruff format --check .
+	@$(RUN) snakefmt --check Snakefile workflow
+	@$(RUN) snakemake --lint
+
+lock: ## pin the newest packages that pyproject.toml admits; needs uv
+	@uv pip compile pyproject.toml --extra dev --universal --python-version 3.11 --generate-hashes \
+	  --no-header --no-annotate --upgrade --constraint requirements-torch.lock $(UNLOCKED) \
+	  --output-file requirements.lock > /dev/null
+
+# torch and what only its CUDA build needs are left to the step that installs torch.
+UNLOCKED := $(foreach package,torch triton cuda-bindings cuda-pathfinder cuda-toolkit \
+  nvidia-cublas nvidia-cuda-cupti nvidia-cuda-nvrtc nvidia-cuda-runtime nvidia-cudnn-cu13 \
+  nvidia-cufft nvidia-cufile nvidia-curand nvidia-cusolver nvidia-cusparse nvidia-cusparselt-cu13 \
+  nvidia-nccl-cu13 nvidia-nvjitlink nvidia-nvshmem-cu13 nvidia-nvtx,--no-emit-package $(package))
+
+environment:
+	@test -f "$(STAMP)" || $(MAKE) --no-print-directory install
+
+install:
+	@test -n "$(PYTHON)" || { echo "Python 3.11 to 3.13 is needed and was not found; name one with PYTHON=..." >&2; exit 1; }
+	@echo "Installing the packages of requirements.lock into .venv: this takes a few minutes, once."
+	@rm -rf .venv
+	@"$(PYTHON)" -m venv .venv
+	@.venv/bin/python -m pip install --quiet --disable-pip-version-check --require-hashes --no-deps -r requirements.lock
+	@.venv/bin/python -m pip install --quiet --disable-pip-version-check -r requirements-torch.lock
+	@.venv/bin/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
+	@touch "$(STAMP)"
+
+clean-environment: ## remove .venv
+	@rm -rf .venv

@@ -1,0 +1,194 @@
+"""The numbers as a reader sees them: the page and the LaTeX tables both take their cells here."""
+
+import math
+from typing import Any
+
+import pandas as pd
+
+from assay.tables import Tables
+
+Cells = list[dict[str, str]]
+
+
+def summary(tables: Tables) -> Cells:
+    """A row per experiment."""
+    return [_summary_row(tables, row) for row in tables.summary.to_dict("records")]
+
+
+def _summary_row(tables: Tables, row: dict[str, Any]) -> dict[str, str]:
+    cells = {"experiment": row["experiment"], "labels per class": str(row["labels_per_class"])}
+    n = str(row["n"]) if row["n"] == row["planned"] else f"{row['n']} of {row['planned']}"
+    if not row["n"]:
+        why = {"score": row["reason"]}
+        blank = ("training", "to target", "pretraining", "parameters", "device")
+        return cells | why | dict.fromkeys(blank, "–") | {"n": n}
+    metric = tables.metric
+    score = (row[f"{metric}_{part}"] for part in ("mean", "low", "high"))
+    trained, size = row["trained_parameters"], row["parameters"]
+    part = "" if trained == size else f" ({trained:,.0f} trained)"
+    return cells | {
+        "score": with_interval(metric, *score),
+        "training": seconds(row["training_seconds_mean"]),
+        "to target": _to_target(row),
+        "pretraining": f"{100 * row['pretraining_share_mean']:.0f}%",
+        "parameters": f"{size:,.0f}{part}",
+        "n": n,
+        "device": row["device"],
+    }
+
+
+def _to_target(row: dict[str, Any]) -> str:
+    median, reached = row["seconds_to_target_median"], int(row["reached_target"])
+    if reached == row["n"]:
+        return seconds(median)
+    text = "not reached" if math.isinf(median) else seconds(median)
+    return f"{text} ({reached} of {row['n']} seeds)"
+
+
+def comparisons(tables: Tables) -> Cells:
+    """A row per comparison."""
+    rows = []
+    for row in tables.comparisons.to_dict("records"):
+        cells = {"experiment": row["experiment"], "baseline": row["baseline"], "n": str(row["n"])}
+        if row["n"]:
+            cells |= {
+                "difference": difference(tables.metric, row),
+                "verdict": _verdict(row),
+                "extra training": seconds(row["extra_training_seconds_mean"], signed=True),
+            }
+        else:
+            cells |= {
+                "difference": "no seed is complete in both",
+                "verdict": "–",
+                "extra training": "–",
+            }
+        rows.append(cells)
+    return rows
+
+
+def _verdict(row: dict[str, Any]) -> str:
+    words = {"higher": "higher", "lower": "lower", "open": "no difference shown"}
+    return "one seed tells nothing" if row["n"] == 1 else words[row["verdict"]]
+
+
+def results(tables: Tables) -> Cells:
+    """A row per experiment and seed."""
+    rows = []
+    for row in tables.results.to_dict("records"):
+        done = row["status"] == "complete"
+        rows.append(
+            {
+                "experiment": row["experiment"],
+                "seed": str(row["seed"]),
+                "score": value(tables.metric, row[tables.metric]) if done else row["reason"],
+                "training": seconds(row["training_seconds"]) if done else "–",
+                "to target": _reached(row["seconds_to_target"]) if done else "–",
+                "reason": row["reason"],
+                "run": row["evaluate_folder"],
+            }
+        )
+    return rows
+
+
+def runs(tables: Tables) -> Cells:
+    """A row per job."""
+    return [
+        {
+            "run": row["folder"],
+            "wall": seconds(row["wall_seconds"]) if row["status"] == "complete" else "–",
+            "train": seconds(row["train_seconds"]) if row["status"] == "complete" else "–",
+            "status": row["reason"] or "complete",
+        }
+        for row in tables.runs.to_dict("records")
+    ]
+
+
+def answer(tables: Tables) -> str:
+    """The report's first sentence: what the comparisons say."""
+    if tables.comparisons.empty:
+        return "The study names no comparison, so the report draws no conclusion."
+    labels = {name: entry["labels_per_class"] for name, entry in _experiments(tables).items()}
+    grouped: dict[Any, list[dict[str, Any]]] = {}
+    for row in tables.comparisons.to_dict("records"):
+        if row["n"] > 1:
+            grouped.setdefault(labels[row["experiment"]], []).append(row)
+    clauses = [_clause(tables, label, rows) for label, rows in grouped.items()]
+    if not clauses:
+        return "No comparison has two seeds yet, so the report draws no conclusion."
+    text = "; ".join(clauses)
+    return text[0].upper() + text[1:] + "."
+
+
+def _experiments(tables: Tables) -> dict[str, dict[str, Any]]:
+    return tables.study["experiments"]
+
+
+def _clause(tables: Tables, label: Any, rows: list[dict[str, Any]]) -> str:
+    """What holds with one number of labels."""
+    experiments = _experiments(tables)
+    pretrained = [
+        row
+        for row in rows
+        if experiments[row["experiment"]]["pretraining"] != "none"
+        and experiments[row["baseline"]]["pretraining"] == "none"
+    ]
+    where = "with all labels" if label == "all" else f"with {label} labels per class"
+    shown = pretrained or rows
+    details = ", ".join(
+        f"{row['experiment']} against {row['baseline']} {difference(tables.metric, row)} for "
+        f"{seconds(row['extra_training_seconds_mean'], signed=True)} of training"
+        for row in shown
+    )
+    if not pretrained:
+        return f"{where}: {details}"
+    better = {"accuracy": "higher"}.get(tables.metric, "lower")
+    verdicts = {row["verdict"] for row in pretrained}
+    if verdicts == {better}:
+        says = "pretraining helps"
+    elif verdicts == {"open"}:
+        says = "no effect of pretraining could be shown"
+    elif better in verdicts:
+        says = "pretraining helps in part"
+    else:
+        says = "pretraining does not help"
+    return f"{where} {says} ({details})"
+
+
+def difference(metric: str, row: dict[str, Any]) -> str:
+    """`+8.7 points (5.2 to 12.2)` for an accuracy, plain numbers for other metrics."""
+    numbers = [row[f"difference_{part}"] for part in ("mean", "low", "high")]
+    if metric == "accuracy":
+        centre, low, high = (f"{100 * number:+.1f}" for number in numbers)
+        return f"{centre} points ({low} to {high})" if row["n"] > 1 else f"{centre} points"
+    centre, low, high = (f"{number:+.4g}" for number in numbers)
+    return f"{centre} ({low} to {high})" if row["n"] > 1 else centre
+
+
+def value(metric: str, number: float) -> str:
+    """An accuracy as a percentage, other metrics with four digits."""
+    return f"{100 * number:.1f}%" if metric == "accuracy" else f"{number:.4g}"
+
+
+def with_interval(metric: str, mean: float, low: float, high: float) -> str:
+    """`94.2% (92.1 to 96.5)`."""
+    if pd.isna(low):
+        return f"{value(metric, mean)} (one seed)"
+    return f"{value(metric, mean)} ({value(metric, low).rstrip('%')} to " + (
+        f"{value(metric, high).rstrip('%')})"
+    )
+
+
+def seconds(number: float, signed: bool = False) -> str:
+    """Seconds with three digits, in minutes or hours where that reads better."""
+    sign = ("+" if number >= 0 else "−") if signed else ""
+    number = abs(number) if signed else number
+    if pd.isna(number):
+        return "–"
+    for size, unit in ((3600, "h"), (60, "min")):
+        if number >= 2 * size:
+            return f"{sign}{number / size:.1f} {unit}"
+    return f"{sign}{number:.1f} s" if number >= 9.95 else f"{sign}{number:.2f} s"
+
+
+def _reached(number: float) -> str:
+    return "not reached" if math.isinf(number) else seconds(number)

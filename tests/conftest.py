@@ -1,0 +1,109 @@
+"""A copy of the project in an empty folder, and a study that runs in seconds."""
+
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import yaml
+
+PROJECT = Path(__file__).resolve().parent.parent
+PARTS = ("Snakefile", "config.yaml", "environment.yml", "workflow", "profiles", "src")
+
+
+class Checkout:
+    """A folder with the project's files, in which one can type `snakemake`."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+
+    @classmethod
+    def new(cls, folder: Path) -> "Checkout":
+        ignore = shutil.ignore_patterns("__pycache__", "*.egg-info")
+        for part in PARTS:
+            source = PROJECT / part
+            if source.is_dir():
+                shutil.copytree(source, folder / part, ignore=ignore)
+            else:
+                folder.mkdir(parents=True, exist_ok=True)
+                shutil.copy(source, folder / part)
+        return cls(folder)
+
+    def run(self, *command: str) -> subprocess.CompletedProcess:
+        path = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])
+        environment = {**os.environ, "PATH": path, "PYTHONPATH": "src", "CUDA_VISIBLE_DEVICES": ""}
+        return subprocess.run(
+            command, cwd=self.folder, env=environment, capture_output=True, text=True, timeout=500
+        )
+
+    def snakemake(self, *arguments: str) -> str:
+        """What snakemake printed; it must succeed."""
+        done = self.run("snakemake", "--cores", "2", *arguments)
+        assert done.returncode == 0, done.stdout + done.stderr
+        return done.stdout + done.stderr
+
+    def planned(self, *arguments: str) -> dict[str, int]:
+        """How many jobs of each rule a dry run announces."""
+        text = self.snakemake("-n", "--quiet", "rules", *arguments)
+        rows = [line.split() for line in text.partition("Job stats:")[2].splitlines()]
+        pairs = [row for row in rows if len(row) == 2 and row[1].isdigit()]
+        return {name: int(count) for name, count in pairs if name not in ("all", "total")}
+
+    def edit(self, path: str, old: str, new: str) -> None:
+        text = (self.folder / path).read_text()
+        assert old in text, f"{old!r} is not in {path}"
+        (self.folder / path).write_text(text.replace(old, new))
+
+    def study(self) -> dict:
+        return yaml.safe_load((self.folder / "config.yaml").read_text())
+
+    def write_study(self, study: dict) -> None:
+        (self.folder / "config.yaml").write_text(yaml.safe_dump(study, sort_keys=False))
+
+
+def tiny_study() -> dict:
+    """The default study with two seeds, three experiments and a few steps."""
+    study = yaml.safe_load((PROJECT / "config.yaml").read_text())
+    study["seeds"] = [0, 1]
+    study["device"] = "cpu"
+    study["model"] |= {"width": 8, "features": 16}
+    study["pretrain"]["self_supervised"] |= {
+        "steps": 4, "validate_every_steps": 2, "warmup_steps": 1, "batch_size": 32,
+    }  # fmt: skip
+    study["pretrain"]["self_supervised"]["objective"]["embedding"] = 16
+    study["finetune"] |= {"steps": 6, "validate_every_steps": 2, "warmup_steps": 1}
+    kept = ("scratch_few", "finetuned_few", "frozen_few")
+    study["experiments"] = {name: study["experiments"][name] for name in kept}
+    study["report"]["comparisons"] = {
+        "finetuned_few": ["scratch_few"], "frozen_few": ["scratch_few"],
+    }  # fmt: skip
+    study["report"]["target"] = 0.1
+    return study
+
+
+@pytest.fixture
+def checkout(tmp_path: Path) -> Checkout:
+    """A fresh copy of the project with the tiny study."""
+    fresh = Checkout.new(tmp_path / "checkout")
+    fresh.write_study(tiny_study())
+    return fresh
+
+
+@pytest.fixture(scope="session")
+def finished(tmp_path_factory: pytest.TempPathFactory) -> Checkout:
+    """A copy of the project in which the tiny study has run to its end. Not to be changed."""
+    done = Checkout.new(tmp_path_factory.mktemp("finished") / "checkout")
+    done.write_study(tiny_study())
+    done.snakemake()
+    return done
+
+
+@pytest.fixture
+def copy(finished: Checkout, tmp_path: Path) -> Checkout:
+    """A copy of the finished study, without the files' times, to be changed at will."""
+    shutil.copytree(
+        finished.folder, tmp_path / "copy", symlinks=True, copy_function=shutil.copyfile
+    )
+    return Checkout(tmp_path / "copy")

@@ -1,0 +1,61 @@
+"""Whichever way one installs, one gets the same packages."""
+
+import re
+import tomllib
+
+import pytest
+import yaml
+from conftest import PROJECT
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
+
+CONDA_NAMES = {"pytorch": "torch", "docstring_parser": "docstring-parser"}
+
+
+def project() -> dict:
+    return tomllib.loads((PROJECT / "pyproject.toml").read_text())["project"]
+
+
+def required() -> dict[str, Requirement]:
+    found = map(Requirement, project()["dependencies"])
+    return {canonicalize_name(requirement.name): requirement for requirement in found}
+
+
+def locked() -> dict[str, str]:
+    text = (PROJECT / "requirements.lock").read_text()
+    text += (PROJECT / "requirements-torch.lock").read_text()
+    return dict(re.findall(r"^([a-z0-9._-]+)==([^\s;\\]+)", text, re.MULTILINE))
+
+
+def test_the_conda_environment_asks_for_the_same_packages_as_pyproject() -> None:
+    listed = yaml.safe_load((PROJECT / "environment.yml").read_text())["dependencies"]
+    conda = dict(entry.split(" ", 1) for entry in listed)
+    assert conda.pop("python") == project()["requires-python"]
+    named = {canonicalize_name(CONDA_NAMES.get(name, name)): v for name, v in conda.items()}
+    wanted = {name: requirement.specifier for name, requirement in required().items()}
+    assert {name: Requirement(f"x{v}").specifier for name, v in named.items()} == wanted
+
+
+@pytest.mark.parametrize("name", sorted(required()))
+def test_the_lock_pins_a_version_that_pyproject_admits(name: str) -> None:
+    assert locked()[name] in required()[name].specifier
+
+
+def test_every_locked_package_has_a_hash_and_no_address() -> None:
+    text = (PROJECT / "requirements.lock").read_text()
+    entries = re.split(r"^(?=[a-z0-9])", text, flags=re.MULTILINE)[1:]
+    assert len(entries) > 50
+    assert all("--hash=sha256:" in entry for entry in entries)
+    assert "://" not in text
+
+
+def test_the_lock_leaves_torch_and_its_cuda_packages_to_their_own_step() -> None:
+    names = set(re.findall(r"^([a-z0-9._-]+)==", (PROJECT / "requirements.lock").read_text(), re.M))
+    assert "torch" not in names
+    assert {name for name in names if name.startswith(("nvidia", "cuda"))} == {"nvidia-ml-py"}
+
+
+def test_malicious_and_deprecated_distributions_are_kept_out() -> None:
+    assert str(required()["pytorch-lightning"].specifier) == "==2.6.6"
+    assert locked()["pytorch-lightning"] == "2.6.6"
+    assert "pynvml" not in {*required(), *locked()}

@@ -1,0 +1,172 @@
+"""A study that cannot run is refused as a whole, in one message, before anything starts."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import yaml
+from conftest import PROJECT, Checkout, tiny_study
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from assay import study
+
+Edit = Callable[[dict], object]
+DELETE = object()
+
+
+def put(path: str, value: object) -> Edit:
+    """An edit: set a key, given by its path, or delete it."""
+
+    def edit(found: dict) -> None:
+        *parents, last = path.split("/")
+        for parent in parents:
+            found = found[parent]
+        if value is DELETE:
+            del found[last]
+        else:
+            found[last] = value
+
+    return edit
+
+
+BROKEN = {
+    "misspelt key": (put("seedz", [1]), "seedz: there is no such key here; did you mean seeds?"),
+    "missing key": (put("threads", DELETE), "the key threads is missing"),
+    "missing section": (put("experiments", DELETE), "the key experiments is missing"),
+    "text for a number": (put("finetune/weight_decay", "1e-3"), "write 0.001"),
+    "text for a whole number": (put("threads", "2"), "write 2"),
+    "not a number": (put("finetune/weight_decay", float("nan")), "not a finite number"),
+    "infinite": (put("pretrain/self_supervised/learning_rate", float("inf")), "finite"),
+    "negative rate": (put("pretrain/self_supervised/learning_rate", -1), "more than 0"),
+    "zero rate": (put("finetune/learning_rate/head", 0), "more than 0"),
+    "negative size": (put("model/width", -3), "it must be > 0"),
+    "zero batch": (put("finetune/batch_size", 0), "at least 1"),
+    "fraction for a count": (put("finetune/steps", 2.5), "not a whole number"),
+    "truth for a number": (put("threads", True), "not a whole number"),
+    "unknown data set": (put("prepare/dataset/name", "digit"), "did you mean digits?"),
+    "unknown model": (put("model/name", "cn"), "did you mean cnn?"),
+    "unknown objective": (put("finetune/objective/name", "clasification"), "mean classification?"),
+    "unknown pretraining": (
+        put("experiments/frozen_few/pretraining", "self_supervized"),
+        "did you mean self_supervised?",
+    ),
+    "unknown setting of a model": (put("model/depth", 3), "model cnn takes no such setting"),
+    "missing setting of a model": (put("model/width", DELETE), "the key width is missing"),
+    "wrong type for a model": (put("model/width", "wide"), "'wide' is not a whole number"),
+    "setting out of range": (put("finetune/objective/label_smoothing", 1), "it must be < 1"),
+    "unsafe name": (put("experiments/a b", {"pretraining": "none"}), "no safe name"),
+    "path as a name": (put("experiments/..", {"pretraining": "none"}), "no safe name"),
+    "number as a name": (put("experiments", {7: {"pretraining": "none"}}), "put it in quotes"),
+    "stage as a name": (put("experiments/finetune", {"pretraining": "none"}), "another name"),
+    "names alike": (put("experiments/Scratch_Few", {"pretraining": "none"}), "upper and lower"),
+    "study outside": (put("study", "../elsewhere"), "no safe name"),
+    "too many labels": (put("finetune/labels_per_class", 106), "at most 105"),
+    "words for labels": (put("finetune/labels_per_class", "everything"), "not one of all"),
+    "negative labels": (put("finetune/labels_per_class", -1), "at least 1"),
+    "batch over the data": (put("finetune/batch_size", 51), "write at most 50"),
+    "uneven validation": (put("finetune/steps", 7), "write 8"),
+    "warm-up over all": (put("finetune/warmup_steps", 6), "leaves nothing"),
+    "no seed": (put("seeds", []), "is empty"),
+    "a seed twice": (put("seeds", [1, 1]), "twice"),
+    "negative seed": (put("seeds", [-1]), "at least 0"),
+    "one seed without list": (put("seeds", 3), "not a list"),
+    "unknown device": (put("device", "gpus"), "did you mean gpu?"),
+    "unknown precision": (put("precision", 32), "32-true"),
+    "unknown part": (put("finetune/frozen", ["backbon"]), "did you mean backbone?"),
+    "unknown figure": (put("report/figures", ["score"]), "did you mean scores?"),
+    "unknown comparison": (put("report/comparisons/frozen_few", ["scratch"]), "scratch_few?"),
+    "compared with itself": (put("report/comparisons/scratch_few", ["scratch_few"]), "itself"),
+    "other model than pretrained": (
+        put("experiments/frozen_few/model", {"name": "cnn", "width": 9, "features": 16}),
+        "differs from the model of its pretraining",
+    ),
+    "section without content": (put("experiments", None), "nothing is not a mapping"),
+    "empty experiment": (put("experiments/scratch_few", None), "nothing is not a mapping"),
+}
+
+TEXTS = {
+    "duplicate key": ("study: a\nstudy: b\n", "line 2: study stands twice, first in line 1"),
+    "no YAML": ("study: [a\n", "not valid YAML"),
+    "tab": ("study:\n\tname: a\n", "not valid YAML"),
+    "empty": ("", "is empty"),
+    "a list": ("- a\n", "holds list"),
+    "recursion": ("study: &a [*a]\n", "inside its own anchor"),
+    "bad date": ("study: 2024-13-45\n", "not valid YAML"),
+}
+
+
+def message(path: Path) -> str:
+    with pytest.raises(study.StudyError) as caught:
+        study.read(path)
+    return str(caught.value)
+
+
+@pytest.mark.parametrize("case", BROKEN)
+def test_a_broken_study_is_refused_with_file_key_and_remedy(case: str, tmp_path: Path) -> None:
+    edit, expected = BROKEN[case]
+    found = tiny_study()
+    edit(found)
+    path = tmp_path / "broken.yaml"
+    path.write_text(yaml.safe_dump(found, sort_keys=False))
+    text = message(path)
+    assert expected in text
+    assert str(path) in text
+
+
+@pytest.mark.parametrize("case", TEXTS)
+def test_a_file_that_is_no_study_is_refused(case: str, tmp_path: Path) -> None:
+    text, expected = TEXTS[case]
+    path = tmp_path / "broken.yaml"
+    path.write_text(text)
+    assert expected in message(path)
+
+
+def test_a_missing_file_and_a_file_that_is_no_text_are_refused(tmp_path: Path) -> None:
+    assert "no such file" in message(tmp_path / "nowhere.yaml")
+    (tmp_path / "binary.yaml").write_bytes(b"\xff\xfe\x00")
+    assert "not UTF-8" in message(tmp_path / "binary.yaml")
+    assert "cannot be read" in message(tmp_path)
+
+
+def test_all_problems_of_a_kind_are_told_at_once(tmp_path: Path) -> None:
+    found = tiny_study() | {"threads": 0, "device": "tpu", "extra": 1}
+    (tmp_path / "broken.yaml").write_text(yaml.safe_dump(found))
+    assert "(3 problems)" in message(tmp_path / "broken.yaml")
+
+
+def test_the_studies_of_the_project_can_run() -> None:
+    for path in [PROJECT / "config.yaml", *PROJECT.glob("workflow/studies/*.yaml")]:
+        assert study.read(path)["experiments"]
+
+
+@settings(max_examples=300, deadline=None)
+@given(data=st.data())
+def test_whatever_stands_in_a_study_it_is_read_or_refused(tmp_path_factory, data) -> None:
+    leaves = st.none() | st.booleans() | st.integers() | st.floats() | st.text() | st.dates()
+    junk = st.recursive(
+        leaves, lambda inner: st.lists(inner) | st.dictionaries(st.text() | leaves, inner)
+    )
+    found = tiny_study()
+    node, place = found, data.draw(st.sampled_from(sorted(found)))
+    while isinstance(node[place], dict) and node[place] and data.draw(st.booleans()):
+        node = node[place]
+        place = data.draw(st.sampled_from(sorted(node)))
+    node[place] = data.draw(junk)
+    path = tmp_path_factory.getbasetemp() / "junk.yaml"
+    path.write_text(yaml.safe_dump(found, allow_unicode=True), encoding="utf-8")
+    try:
+        study.read(path)
+    except study.StudyError as error:
+        assert "Traceback" not in str(error)
+
+
+def test_snakemake_shows_the_message_alone_and_fails(checkout: Checkout) -> None:
+    checkout.edit("config.yaml", "weight_decay: 0.01", "weight_decay: 1e-2")
+    done = checkout.run("snakemake", "-n")
+    text = done.stdout + done.stderr
+    assert done.returncode != 0
+    assert "config.yaml, line" in text
+    assert "finetune.weight_decay: '1e-2' is not a number: YAML takes it for text" in text
+    assert "Traceback" not in text
+    assert not (checkout.folder / "results").exists()

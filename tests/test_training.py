@@ -1,0 +1,85 @@
+"""Batches, labels and weights, as the training stages use them."""
+
+from collections import Counter
+
+import pytest
+import torch
+from conftest import Checkout
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from safetensors.torch import load_file
+
+from assay import finetune, randomness, training
+
+
+@settings(deadline=None)
+@given(
+    count=st.integers(1, 40), size=st.integers(1, 40), seed=st.integers(0, 2**32 - 1),
+    rounds=st.integers(1, 4), per_round=st.integers(1, 5),
+)  # fmt: skip
+def test_batches_are_full_and_every_epoch_holds_each_example_once(
+    count: int, size: int, seed: int, rounds: int, per_round: int
+) -> None:
+    batches = training.Batches({"x": torch.arange(count)}, size, per_round, seed)
+    seen = [batch["x"] for _ in range(rounds) for batch in batches]
+    assert all(len(batch) == size for batch in seen)
+    stream = torch.cat(seen).tolist()
+    for start in range(0, len(stream) - count + 1, count):
+        assert sorted(stream[start : start + count]) == list(range(count))
+
+
+@settings(deadline=None)
+@given(count=st.integers(1, 40), size=st.integers(1, 9), number=st.integers(0, 50))
+def test_a_batch_is_a_function_of_seed_and_number_alone(
+    count: int, size: int, number: int
+) -> None:
+    data = {"x": torch.arange(count)}
+    one = training.Batches(data, size, 3, seed=5).rows(number)
+    torch.rand(7)
+    assert torch.equal(one, training.Batches(data, size, 11, seed=5).rows(number))
+
+
+def test_seeds_and_purposes_give_different_draws() -> None:
+    drawn = {randomness.mix(seed, *purpose) for seed in range(50) for purpose in
+             (("step", 1), ("step", 2), ("order", 1), ("step1",))}  # fmt: skip
+    assert len(drawn) == 200
+
+
+@given(st.integers(0, 9), st.integers(1, 5), st.integers(1, 5))
+def test_labelled_examples_are_stratified_and_fewer_are_among_more(
+    seed: int, few: int, more: int
+) -> None:
+    labels = torch.arange(60) % 4
+    chosen = {k: finetune.labelled(labels, k, seed).tolist() for k in (few, few + more)}
+    assert set(chosen[few]) <= set(chosen[few + more])
+    assert set(Counter(labels[chosen[few]].tolist()).values()) == {few}
+
+
+def runs(checkout: Checkout, pattern: str) -> list:
+    return sorted((checkout.folder / "results").glob(pattern))
+
+
+def test_a_frozen_backbone_keeps_the_pretrained_weights_and_a_free_one_does_not(
+    finished: Checkout,
+) -> None:
+    for seed in (0, 1):
+        [start] = runs(finished, f"pretrain/self_supervised/seed{seed}-*/weights.safetensors")
+        pretrained = load_file(start)
+        for name, kept in (("frozen_few", True), ("finetuned_few", False)):
+            [path] = runs(finished, f"finetune/{name}/seed{seed}-*/weights.safetensors")
+            tuned = load_file(path)
+            backbone = [key for key in tuned if key.startswith("backbone.")]
+            assert all(torch.equal(tuned[k], pretrained[k]) for k in backbone) == kept
+            assert {key for key in tuned if key.startswith("head.")}
+            assert not {key for key in tuned if key.startswith("expander.")}
+
+
+def test_a_loss_that_is_not_finite_fails_with_its_step_and_remedy(checkout: Checkout) -> None:
+    checkout.edit("config.yaml", "backbone: 0.003", "backbone: 1000")
+    checkout.edit("config.yaml", "weight_decay: 0.01", "weight_decay: 1000")
+    done = checkout.run("snakemake", "--cores", "2")
+    assert done.returncode != 0
+    failed = runs(checkout, "finetune/scratch_few/*/failure.json")
+    if not failed:
+        pytest.skip("this network stays finite even so")
+    assert "not finite at step" in failed[0].read_text()
