@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 import yaml
+from filelock import FileLock
 
 PROJECT = Path(__file__).resolve().parent.parent
 PARTS = ("Snakefile", "config.yaml", "environment.yml", "workflow", "profiles", "src")
@@ -94,10 +95,15 @@ def checkout(tmp_path: Path) -> Checkout:
 @pytest.fixture(scope="session")
 def finished(tmp_path_factory: pytest.TempPathFactory) -> Checkout:
     """A copy of the project in which the tiny study has run to its end. Not to be changed."""
-    done = Checkout.new(tmp_path_factory.mktemp("finished") / "checkout")
-    done.write_study(tiny_study())
-    done.snakemake()
-    return done
+    shared = tmp_path_factory.getbasetemp()
+    shared = shared.parent if "PYTEST_XDIST_WORKER" in os.environ else shared
+    with FileLock(shared / "finished.lock"):
+        if not (shared / "finished").exists():
+            fresh = Checkout.new(shared / "unfinished")
+            fresh.write_study(tiny_study())
+            fresh.snakemake()
+            fresh.folder.rename(shared / "finished")
+    return Checkout(shared / "finished")
 
 
 @pytest.fixture

@@ -2,6 +2,7 @@
 
 import ast
 import shutil
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -29,17 +30,23 @@ def test_numbers_that_are_not_finite_have_no_digest() -> None:
 
 
 @pytest.fixture
-def source(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+def source(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     """A copy of the package, of which identity takes the digests."""
     ignore = shutil.ignore_patterns("__pycache__", "*.egg-info")
     shutil.copytree(identity.SOURCE, tmp_path / "src", ignore=ignore)
     monkeypatch.setattr(identity, "SOURCE", tmp_path / "src")
-    return tmp_path / "src"
+    yield tmp_path / "src"
+    forget()
+
+
+def forget() -> None:
+    """Let identity read all files again."""
+    for function in (identity.code, identity._file, identity._read):
+        function.cache_clear()
 
 
 def finetune_code() -> dict[str, str]:
-    for function in (identity.code, identity._file, identity._read):
-        function.cache_clear()
+    forget()
     settings = {"model": {"name": "cnn"}, "objective": {"name": "classification"}}
     return dict(identity.code(*identity.modules("finetune", settings)))
 

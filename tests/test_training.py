@@ -30,9 +30,7 @@ def test_batches_are_full_and_every_epoch_holds_each_example_once(
 
 @settings(deadline=None)
 @given(count=st.integers(1, 40), size=st.integers(1, 9), number=st.integers(0, 50))
-def test_a_batch_is_a_function_of_seed_and_number_alone(
-    count: int, size: int, number: int
-) -> None:
+def test_a_batch_is_a_function_of_seed_and_number_alone(count: int, size: int, number: int) -> None:
     data = {"x": torch.arange(count)}
     one = training.Batches(data, size, 3, seed=5).rows(number)
     torch.rand(7)

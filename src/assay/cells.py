@@ -107,7 +107,8 @@ def answer(tables: Tables) -> str:
     """The report's first sentence: what the comparisons say."""
     if tables.comparisons.empty:
         return "The study names no comparison, so the report draws no conclusion."
-    labels = {name: entry["labels_per_class"] for name, entry in _experiments(tables).items()}
+    experiments = tables.study["experiments"]
+    labels = {name: entry["labels_per_class"] for name, entry in experiments.items()}
     grouped: dict[Any, list[dict[str, Any]]] = {}
     for row in tables.comparisons.to_dict("records"):
         if row["n"] > 1:
@@ -119,13 +120,9 @@ def answer(tables: Tables) -> str:
     return text[0].upper() + text[1:] + "."
 
 
-def _experiments(tables: Tables) -> dict[str, dict[str, Any]]:
-    return tables.study["experiments"]
-
-
 def _clause(tables: Tables, label: Any, rows: list[dict[str, Any]]) -> str:
     """What holds with one number of labels."""
-    experiments = _experiments(tables)
+    experiments = tables.study["experiments"]
     pretrained = [
         row
         for row in rows
@@ -133,25 +130,38 @@ def _clause(tables: Tables, label: Any, rows: list[dict[str, Any]]) -> str:
         and experiments[row["baseline"]]["pretraining"] == "none"
     ]
     where = "with all labels" if label == "all" else f"with {label} labels per class"
-    shown = pretrained or rows
-    details = ", ".join(
-        f"{row['experiment']} against {row['baseline']} {difference(tables.metric, row)} for "
-        f"{seconds(row['extra_training_seconds_mean'], signed=True)} of training"
-        for row in shown
-    )
     if not pretrained:
-        return f"{where}: {details}"
-    better = {"accuracy": "higher"}.get(tables.metric, "lower")
-    verdicts = {row["verdict"] for row in pretrained}
-    if verdicts == {better}:
+        details = (
+            f"{r['experiment']} {difference(tables.metric, r)} on {r['baseline']}" for r in rows
+        )
+        return f"{where}: {', '.join(details)}"
+    better = "higher" if tables.metric == "accuracy" else "lower"
+    verdicts = [row["verdict"] for row in pretrained]
+    count, clear = len(verdicts), verdicts.count(better)
+    if clear == count:
         says = "pretraining helps"
-    elif verdicts == {"open"}:
+    elif clear:
+        says = f"pretraining helps in {clear} of {count} comparisons"
+    elif set(verdicts) == {"open"}:
         says = "no effect of pretraining could be shown"
-    elif better in verdicts:
-        says = "pretraining helps in part"
     else:
         says = "pretraining does not help"
-    return f"{where} {says} ({details})"
+    effects = [row["difference_mean"] for row in pretrained]
+    costs = [row["extra_training_seconds_mean"] for row in pretrained]
+    return f"{where} {says}: {_range(tables.metric, effects)}, for {_spans(costs)} of training"
+
+
+def _range(metric: str, effects: list[float]) -> str:
+    low, high = min(effects), max(effects)
+    if metric == "accuracy":
+        ends = sorted({f"{100 * low:+.1f}", f"{100 * high:+.1f}"}, key=float)
+        return f"{' to '.join(ends)} points of accuracy"
+    return f"{' to '.join(sorted({f'{low:+.4g}', f'{high:+.4g}'}, key=float))} in {metric}"
+
+
+def _spans(costs: list[float]) -> str:
+    ends = dict.fromkeys(seconds(cost, signed=True) for cost in (min(costs), max(costs)))
+    return " to ".join(ends)
 
 
 def difference(metric: str, row: dict[str, Any]) -> str:

@@ -13,6 +13,9 @@ from assay.tables import Tables
 
 STYLE = {
     "font.size": 9,
+    "axes.labelsize": 9,
+    "xtick.labelsize": 8,
+    "ytick.labelsize": 9,
     "font.family": "sans-serif",
     "font.sans-serif": ["DejaVu Sans"],
     "svg.fonttype": "none",
@@ -42,9 +45,7 @@ def draw(tables: Tables, name: str, folder: Path) -> dict[str, str]:
     complete = (tables.results["status"] == "complete").any()
     figure = function(tables) if complete else _nothing()
     folder.mkdir(parents=True, exist_ok=True)
-    figure.savefig(
-        folder / f"{name}.pdf", bbox_inches="tight", metadata={"CreationDate": None}
-    )
+    figure.savefig(folder / f"{name}.pdf", bbox_inches="tight", metadata={"CreationDate": None})
     text = io.StringIO()
     figure.savefig(text, format="svg", bbox_inches="tight", metadata={"Date": None})
     plt.close(figure)

@@ -62,7 +62,9 @@ def _write(path: Path, predictions: dict[str, np.ndarray]) -> None:
     with path.open("w", newline="") as file:
         writer = csv.writer(file, lineterminator="\n")
         writer.writerow(["example", *columns])
-        writer.writerows(zip(range(len(next(iter(columns.values())))), *columns.values(), strict=True))
+        writer.writerows(
+            zip(range(len(next(iter(columns.values())))), *columns.values(), strict=True)
+        )
 
 
 if __name__ == "__main__":

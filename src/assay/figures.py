@@ -6,15 +6,16 @@ matplotlib.use("agg")
 import pandas as pd
 import seaborn as sns
 from matplotlib import pyplot as plt
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import PercentFormatter
 
 from assay import statistics
+from assay.clock import PHASES
 from assay.tables import Tables
 
 INK = "#010203"
 WIDTH_INCHES = 5.2
-PHASES = ("import", "data", "build", "train", "validate", "predict", "write", "rest")
 
 
 def scores(tables: Tables) -> Figure:
@@ -38,40 +39,47 @@ def scores(tables: Tables) -> Figure:
         axes.plot(centre, place + 0.26, "|", color=INK, markersize=9, markeredgewidth=2)
     axes.set(ylabel="", xlabel=f"test {metric}")
     if metric == "accuracy":
-        axes.xaxis.set_major_formatter(PercentFormatter(1.0, decimals=0))
+        axes.xaxis.set_major_formatter(PercentFormatter(1.0))
     return figure
 
 
 def learning_curves(tables: Tables) -> Figure:
-    """Validation score over training seconds, pretraining included: mean over seeds and 95% band.
+    """Validation score over the seconds of training after the pretraining: mean and 95% band.
 
-    A curve that starts late starts after its pretraining. Time axis logarithmic.
+    The legend says how long the pretraining before a curve took, on average over seeds.
     """
-    labels = tables.summary.set_index("experiment")["labels_per_class"].astype(str)
-    history = tables.history.assign(labels=tables.history["experiment"].map(labels))
-    groups = list(dict.fromkeys(history["labels"]))
+    history, summary = tables.history, tables.summary.set_index("experiment")
+    names = [name for name in summary.index if name in set(history["experiment"])]
+    groups = list(dict.fromkeys(summary.loc[names, "labels_per_class"]))
+    colours = dict(zip(names, sns.color_palette("colorblind", len(names)), strict=True))
     figure, panels = plt.subplots(
-        len(groups), 1, figsize=(WIDTH_INCHES, 2.7 * len(groups) + 0.3), squeeze=False, sharex=True
+        len(groups), 1, figsize=(WIDTH_INCHES, 2.6 * len(groups) + 0.3), squeeze=False
     )
-    colours = dict(zip(labels.index, sns.color_palette("colorblind", len(labels)), strict=True))
     for group, axes in zip(groups, panels[:, 0], strict=True):
-        for name, rows in history[history["labels"] == group].groupby("experiment", sort=False):
-            by_step = rows.groupby("step")
-            seconds, value = by_step["seconds"].mean(), by_step["value"].mean()
-            estimates = [statistics.mean(values.tolist()) for _, values in by_step["value"]]
-            band = [estimate.high - estimate.mean for estimate in estimates]
-            axes.plot(seconds, value, color=colours[name], label=name, linewidth=1.6)
-            axes.fill_between(
-                seconds, value - band, value + band, color=colours[name], alpha=0.18, linewidth=0
-            )
-        axes.set_xscale("log")
-        plural = "all labels" if group == "all" else f"{group} labels per class"
-        axes.set_title(plural, fontsize=9, loc="left")
+        for name in names:
+            if summary.loc[name, "labels_per_class"] == group:
+                _curve(axes, history[history["experiment"] == name], name, colours[name])
+        title = "all labels" if group == "all" else f"{group} labels per class"
+        axes.set_title(title, fontsize=9, loc="left")
         axes.set_ylabel(history["monitor"].iloc[0].replace("_", " "))
-        axes.set_ylim(top=min(1.01, axes.get_ylim()[1]) if tables.metric == "accuracy" else None)
         axes.legend(frameon=False, fontsize=8, loc="lower right")
-    panels[-1, 0].set_xlabel("training seconds, pretraining included")
+    panels[-1, 0].set_xlabel("training seconds after the pretraining")
+    figure.tight_layout()
     return figure
+
+
+def _curve(axes: Axes, history: pd.DataFrame, name: str, colour: tuple) -> None:
+    """One experiment's mean over seeds with its band."""
+    by_step = history.groupby("step")
+    seconds = by_step["seconds"].mean()
+    estimates = [statistics.mean(values.tolist()) for _, values in by_step["value"]]
+    before = history["pretraining_seconds"].mean()
+    label = f"{name}, after {before:.1f} s" if before else name
+    axes.plot(seconds, [e.mean for e in estimates], color=colour, label=label, linewidth=1.6)
+    axes.fill_between(
+        seconds, [e.low for e in estimates], [e.high for e in estimates],
+        color=colour, alpha=0.15, linewidth=0,
+    )  # fmt: skip
 
 
 def wall_time(tables: Tables) -> Figure:
@@ -91,7 +99,5 @@ def wall_time(tables: Tables) -> Figure:
         start = start + means[phase]
     axes.invert_yaxis()
     axes.set(xlabel="seconds of wall time per run", ylabel="")
-    axes.legend(
-        ncols=4, frameon=False, fontsize=8, loc="lower left", bbox_to_anchor=(-0.35, 1.0)
-    )
+    axes.legend(ncols=4, frameon=False, fontsize=8, loc="lower left", bbox_to_anchor=(-0.35, 1.0))
     return figure

@@ -36,9 +36,7 @@ def modules(stage: str, settings: dict[str, Any]) -> list[str]:
     ]
 
 
-def run(
-    stage: str, settings: dict[str, Any], parents: dict[str, str], seed: int | None
-) -> str:
+def run(stage: str, settings: dict[str, Any], parents: dict[str, str], seed: int | None) -> str:
     """The digest of a run: of all that its result depends on.
 
     Args:

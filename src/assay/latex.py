@@ -18,9 +18,7 @@ SPECIAL = {
     "−": "$-$",
     **{character: f"\\{character}" for character in "&%$#_{}"},
 }
-DIGITS = dict(
-    zip("0123456789", "Zero One Two Three Four Five Six Seven Eight Nine".split(), strict=True)
-)
+WORDS = ["Zero", "One", "Two", "Three", "Four", "Five", "Six", "Seven", "Eight", "Nine"]
 HEADINGS = {
     "score": "{metric} (95\\% interval)",
     "training": "training",
@@ -51,7 +49,9 @@ def escape(text: str) -> str:
 
 def _table(rows: cells.Cells, metric: str) -> str:
     columns = [name for name in (rows[0] if rows else {}) if name != "device"]
-    heads = [HEADINGS.get(name, escape(name)).replace("{metric}", escape(metric)) for name in columns]
+    heads = [
+        HEADINGS.get(name, escape(name)).replace("{metric}", escape(metric)) for name in columns
+    ]
     body = [" & ".join(escape(row[name]) for name in columns) + r" \\" for row in rows]
     return "\n".join(
         [
@@ -122,7 +122,7 @@ def command(name: str) -> str:
     """A LaTeX command's name, letters alone: `scratch_5_n` -> `ScratchFiveN`."""
     words = re.split(r"[^A-Za-z0-9]+", name)
     joined = "".join(word[:1].upper() + word[1:] for word in words)
-    return "".join(DIGITS.get(character, character) for character in joined)
+    return re.sub(r"\d", lambda digit: WORDS[int(digit[0])], joined)
 
 
 def _folders(tables: Tables, experiment: str) -> list[str]:

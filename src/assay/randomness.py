@@ -20,7 +20,7 @@ def reseed(seed: int) -> None:
     It seeds torch's generators one by one: `torch.manual_seed` takes a hundred times longer.
     """
     random.seed(seed)
-    np.random.seed(seed)  # noqa: NPY002
+    np.random.seed(seed)
     torch.default_generator.manual_seed(seed)
     if torch.cuda.is_initialized():
         for generator in torch.cuda.default_generators:

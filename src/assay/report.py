@@ -33,7 +33,9 @@ def report(
     (output / records.RECORD).unlink(missing_ok=True)
     for name in ("results", "summary", "comparisons", "runs"):
         getattr(found, name).to_csv(output / f"{name}.csv", index=False, lineterminator="\n")
-    drawn = [drawing.draw(found, name, output / "figures") for name in settings["report"]["figures"]]
+    drawn = [
+        drawing.draw(found, name, output / "figures") for name in settings["report"]["figures"]
+    ]
     latex.write(found, output)
     (output / "index.html").write_text(_page(found, drawn))
     if not partial and all(found.runs["status"] == "complete"):

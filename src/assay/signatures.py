@@ -98,7 +98,9 @@ def _parameter(annotation: ast.expr | None, default: ast.expr | None) -> Paramet
 
 
 def _fault(kind: str, name: str, what: str) -> PluginError:
-    return PluginError(f"src/assay/{plugins.KINDS[kind]}/{name}.py: {what}; CONTRIBUTING.md shows the form")
+    return PluginError(
+        f"src/assay/{plugins.KINDS[kind]}/{name}.py: {what}; CONTRIBUTING.md shows the form"
+    )
 
 
 @cache

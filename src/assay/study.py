@@ -82,7 +82,9 @@ def _parse(path: Path, lines: dict[tuple, int]) -> dict[str, Any]:
         _index(root, (), lines, path)
         study = yaml.safe_load(path.read_text(encoding="utf-8"))
     except FileNotFoundError as error:
-        raise StudyError(f"{path}: there is no such file; name a study with --configfile") from error
+        raise StudyError(
+            f"{path}: there is no such file; name a study with --configfile"
+        ) from error
     except OSError as error:
         raise StudyError(f"{path}: cannot be read: {error.strerror}") from error
     except UnicodeDecodeError as error:
@@ -145,7 +147,9 @@ def _with_plain_numbers(value: Any) -> Any:
 def _message(path: Path, lines: dict, study: dict[str, Any], problems: list) -> str:
     text = []
     for place, what in problems:
-        line = next((lines[place[:end]] for end in range(len(place), 0, -1) if place[:end] in lines), 0)
+        line = next(
+            (lines[place[:end]] for end in range(len(place), 0, -1) if place[:end] in lines), 0
+        )
         where = f"{path}, line {line}" if line else str(path)
         key = ".".join(map(str, place))
         text.append(f"{where}: {key}: {what}" if key else f"{where}: {what}")
@@ -153,7 +157,7 @@ def _message(path: Path, lines: dict, study: dict[str, Any], problems: list) -> 
     return f"The study cannot run{count}:\n" + "\n".join(f"  {line}" for line in text)
 
 
-# Each check yields (place, what is wrong and what would be right). A check may rely on those before.
+# Each check yields (place, what is wrong and what would be right), and may rely on those before.
 
 
 def _keys(study: dict[str, Any], place: tuple = ()) -> Problems:
@@ -295,7 +299,10 @@ def _plugins(study: dict[str, Any]) -> Problems:
                 yield from _argument((*place, key), given[key], parameter)
             elif parameter.required:
                 needed = WORDS.get(parameter.type, parameter.type)
-                yield place, f"the key {key} is missing: {kind} {chosen['name']} needs it ({needed})"
+                yield (
+                    place,
+                    f"the key {key} is missing: {kind} {chosen['name']} needs it ({needed})",
+                )
 
 
 def _chosen(study: dict[str, Any]) -> Iterator[tuple[str, tuple, dict[str, Any]]]:
@@ -334,7 +341,9 @@ def _training(study: dict[str, Any]) -> Problems:
         elif entry["pretraining"] != "none":
             start = study["pretrain"][entry["pretraining"]].get("model", study["model"])
             if study["experiments"][name].get("model", start) != start:
-                what = f"differs from the model of its pretraining {entry['pretraining']}: delete it"
+                what = (
+                    f"differs from the model of its pretraining {entry['pretraining']}: delete it"
+                )
                 yield (*place, "model"), what
         labels, available = entry["labels_per_class"], facts.get("labels_per_class")
         at = place if "labels_per_class" in study["experiments"][name] else ("finetune",)
@@ -356,7 +365,9 @@ def _steps(place: tuple, entry: dict[str, Any], examples: int) -> Problems:
         what = f"{steps} is no multiple of validate_every_steps ({every}): write {near}"
         yield (*place, "steps"), what
     if entry["warmup_steps"] >= steps:
-        what = f"{entry['warmup_steps']} leaves nothing of the {steps} steps: write a smaller number"
+        what = (
+            f"{entry['warmup_steps']} leaves nothing of the {steps} steps: write a smaller number"
+        )
         yield (*place, "warmup_steps"), what
     if entry["batch_size"] > examples:
         what = f"{entry['batch_size']} is more than the {examples} training examples: write at most"

@@ -155,7 +155,8 @@ def _curve(run: Run, found: dict, histories: dict) -> list[dict[str, Any]]:
             "experiment": run.name,
             "seed": run.seed,
             "step": row["step"],
-            "seconds": before + row["seconds"],
+            "seconds": row["seconds"],
+            "pretraining_seconds": before,
             "monitor": metric,
             "value": row[metric],
         }

@@ -156,7 +156,9 @@ class History(Callback):
         values = "  ".join(f"{name} {value:.4f}" for name, value in measured.items())
         rate = step * self.batch_size / elapsed
         left = elapsed / max(1, step) * (steps - step)
-        print(f"step {step}/{steps}  {values}  {rate:,.0f} examples/s  {left:.0f} s left", flush=True)
+        print(
+            f"step {step}/{steps}  {values}  {rate:,.0f} examples/s  {left:.0f} s left", flush=True
+        )
 
 
 def build(settings: dict[str, Any], facts: dict[str, Any], seed: int) -> pl.LightningModule:

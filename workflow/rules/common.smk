@@ -11,20 +11,30 @@ from snakemake.exceptions import WorkflowError
 from snakemake.logging import logger
 from snakemake_interface_logger_plugins.common import LogEvent
 
-SOURCE = os.path.relpath(Path(workflow.basedir, "src"))
-sys.path.insert(0, str(Path(workflow.basedir, "src")))
+SOURCE = str(Path(workflow.basedir, "src"))
+sys.path.insert(0, SOURCE)
 # Jobs use this environment's Python and this checkout's code, whatever is installed elsewhere.
-os.environ["PATH"] = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])
-PYTHON = f"PYTHONPATH={shlex.quote(SOURCE)} exec python -m"
+for variable, folder in (
+    ("PATH", str(Path(sys.executable).parent)),
+    ("PYTHONPATH", SOURCE),
+):
+    rest = [part for part in os.environ.get(variable, "").split(os.pathsep) if part]
+    os.environ[variable] = os.pathsep.join(
+        [folder, *(part for part in rest if part != folder)]
+    )
 
 from assay import devices, identity, plan, progress, study
 
 
 def read_study():
     """The study that --configfile names, else config.yaml; --config lays single values over it."""
-    files = [Path(os.path.relpath(path)) for path in workflow.config_settings.configfiles]
+    files = [
+        Path(os.path.relpath(path)) for path in workflow.config_settings.configfiles
+    ]
     if len(files) > 1:
-        raise WorkflowError("A study is one file: give one --configfile, or none for config.yaml.")
+        raise WorkflowError(
+            "A study is one file: give one --configfile, or none for config.yaml."
+        )
     if not files:
         beside = Path(os.path.relpath(Path(workflow.basedir, "config.yaml")))
         files = [Path("config.yaml") if Path("config.yaml").exists() else beside]
@@ -39,15 +49,17 @@ def read_study():
 def expand_targets(prepare_dag):
     """Let a person type a stage, an experiment or a path without digest as a target.
 
-    Snakemake knows the targets only after this file is read, and takes a rule's name as a target
-    only if the rule has no wildcards: so the step that reads the targets is wrapped.
+    Snakemake knows the targets only once this file has been read, and refuses the name of a stage
+    since a stage has wildcards. So the step in which it takes up the targets is wrapped.
     """
 
     def prepare(*arguments, **options):
         targets = workflow.dag_settings.targets
         if workflow.is_main_process and targets:
             expanded = [PLAN.select(target) or [target] for target in targets]
-            workflow.dag_settings.targets = [path for paths in expanded for path in paths]
+            workflow.dag_settings.targets = [
+                path for paths in expanded for path in paths
+            ]
         return prepare_dag(*arguments, **options)
 
     return prepare
@@ -70,7 +82,12 @@ def report_what_there_is():
         command = ["python", "-m", "assay.report", "--settings", STUDY_JSON]
         command += ["--output", PLAN.folder, "--partial", "true"]
         environment = {**os.environ, "PYTHONPATH": SOURCE}
-        if subprocess.run(command, env=environment, stdout=subprocess.DEVNULL).returncode == 0:
+        if (
+            subprocess.run(
+                command, env=environment, stdout=subprocess.DEVNULL
+            ).returncode
+            == 0
+        ):
             logger.error(f"What was made stands in {PLAN.folder}/index.html")
 
 
@@ -122,7 +139,12 @@ class Brief(logging.Formatter):
         LogEvent.JOB_STARTED,
         LogEvent.PROGRESS,
     }
-    CHATTER = ("Select jobs", "Using shell", "Conda environments: ignored", "Building DAG")
+    CHATTER = (
+        "Select jobs",
+        "Using shell",
+        "Conda environments: ignored",
+        "Building DAG",
+    )
 
     def __init__(self, handler):
         super().__init__()
@@ -142,7 +164,9 @@ class Brief(logging.Formatter):
             return self.progress.finish(record.job_id)
         elif event == LogEvent.JOB_ERROR:
             self.progress.fail(record.jobid)
-        elif event in self.SILENT or (event is None and str(record.msg).startswith(self.CHATTER)):
+        elif event in self.SILENT or (
+            event is None and str(record.msg).startswith(self.CHATTER)
+        ):
             return ""
         return self.full.format(record)
 
@@ -150,7 +174,9 @@ class Brief(logging.Formatter):
 def show_progress():
     """Make the terminal brief; the log below .snakemake/log/ keeps every detail."""
     output = workflow.output_settings
-    plain = not (output.dryrun or output.verbose or output.printshellcmds or output.quiet)
+    plain = not (
+        output.dryrun or output.verbose or output.printshellcmds or output.quiet
+    )
     if workflow.is_main_process and plain:
         for handler in logger.handlers:
             if handler.name == "DefaultStreamHandler":
@@ -166,7 +192,11 @@ RUN = "{name}/seed{seed}-{digest}"
 
 workflow._prepare_dag = expand_targets(workflow._prepare_dag)
 show_progress()
-if workflow.is_main_process and not workflow.output_settings.dryrun and Path("results").is_dir():
+if (
+    workflow.is_main_process
+    and not workflow.output_settings.dryrun
+    and Path("results").is_dir()
+):
     link_runs()
 
 

@@ -13,14 +13,14 @@ rule prepare:
         "results/prepare/{name}/{digest}/log.txt",
     benchmark:
         "results/prepare/{name}/{digest}/benchmark.tsv"
+    conda:
+        ENVIRONMENT
     threads: 1
     resources:
         mem_mb=4000,
         runtime=60,
     params:
         settings=settings_of("prepare"),
-    conda:
-        ENVIRONMENT
     shell:
-        "{PYTHON} assay.prepare --settings {params.settings:q} --digest {wildcards.digest}"
+        "exec python -m assay.prepare --settings {params.settings:q} --digest {wildcards.digest}"
         " --output results/prepare/{wildcards.name}/{wildcards.digest} > {log:q} 2>&1"

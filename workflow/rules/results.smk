@@ -12,6 +12,8 @@ rule evaluate:
         f"results/evaluate/{RUN}/log.txt",
     benchmark:
         f"results/evaluate/{RUN}/benchmark.tsv"
+    conda:
+        ENVIRONMENT
     threads: STUDY["threads"]
     resources:
         gpu=GPUS,
@@ -21,10 +23,8 @@ rule evaluate:
         settings=settings_of("evaluate"),
         data=parent_of("evaluate", "data"),
         weights=parent_of("evaluate", "weights"),
-    conda:
-        ENVIRONMENT
     shell:
-        "{PYTHON} assay.evaluate --settings {params.settings:q} --seed {wildcards.seed}"
+        "exec python -m assay.evaluate --settings {params.settings:q} --seed {wildcards.seed}"
         " --data {params.data:q} --weights {params.weights:q} --digest {wildcards.digest}"
         " --output results/evaluate/{wildcards.name}/seed{wildcards.seed}-{wildcards.digest}"
         " > {log:q} 2>&1"
@@ -46,18 +46,27 @@ rule report:
             caption="../report/tables.rst",
             category="Tables",
         ),
-        latex=expand(f"{PLAN.folder}/tables/{{table}}.tex", table=["summary", "comparisons"]),
+        latex=expand(
+            f"{PLAN.folder}/tables/{{table}}.tex", table=["summary", "comparisons"]
+        ),
         figures=report(
-            expand(f"{PLAN.folder}/figures/{{figure}}.svg", figure=STUDY["report"]["figures"]),
+            expand(
+                f"{PLAN.folder}/figures/{{figure}}.svg",
+                figure=STUDY["report"]["figures"],
+            ),
             caption="../report/figures.rst",
             category="Figures",
         ),
-        vector=expand(f"{PLAN.folder}/figures/{{figure}}.pdf", figure=STUDY["report"]["figures"]),
+        vector=expand(
+            f"{PLAN.folder}/figures/{{figure}}.pdf", figure=STUDY["report"]["figures"]
+        ),
         numbers=f"{PLAN.folder}/numbers.tex",
         provenance=f"{PLAN.folder}/provenance.json",
         record=f"{PLAN.folder}/record.json",
     log:
         f"results/report/{PLAN.name}/log.txt",
+    conda:
+        ENVIRONMENT
     threads: 1
     resources:
         mem_mb=4000,
@@ -65,9 +74,7 @@ rule report:
     params:
         settings=STUDY_JSON,
         digest=PLAN.digest,
-    conda:
-        ENVIRONMENT
     shell:
-        "{PYTHON} assay.report --settings {params.settings:q} --digest {params.digest}"
+        "exec python -m assay.report --settings {params.settings:q} --digest {params.digest}"
         f" --output {PLAN.folder}"
         " > {log:q} 2>&1"

@@ -13,6 +13,9 @@ rule pretrain:
         f"results/pretrain/{RUN}/log.txt",
     benchmark:
         f"results/pretrain/{RUN}/benchmark.tsv"
+    priority: 2
+    conda:
+        ENVIRONMENT
     threads: STUDY["threads"]
     resources:
         gpu=GPUS,
@@ -21,11 +24,8 @@ rule pretrain:
     params:
         settings=settings_of("pretrain"),
         data=parent_of("pretrain", "data"),
-    priority: 2
-    conda:
-        ENVIRONMENT
     shell:
-        "{PYTHON} assay.pretrain --settings {params.settings:q} --seed {wildcards.seed}"
+        "exec python -m assay.pretrain --settings {params.settings:q} --seed {wildcards.seed}"
         " --data {params.data:q} --digest {wildcards.digest}"
         " --output results/pretrain/{wildcards.name}/seed{wildcards.seed}-{wildcards.digest}"
         " > {log:q} 2>&1"
@@ -47,6 +47,9 @@ rule finetune:
         f"results/finetune/{RUN}/log.txt",
     benchmark:
         f"results/finetune/{RUN}/benchmark.tsv"
+    priority: 1
+    conda:
+        ENVIRONMENT
     threads: STUDY["threads"]
     resources:
         gpu=GPUS,
@@ -56,11 +59,8 @@ rule finetune:
         settings=settings_of("finetune"),
         data=parent_of("finetune", "data"),
         start=start_of,
-    priority: 1
-    conda:
-        ENVIRONMENT
     shell:
-        "{PYTHON} assay.finetune --settings {params.settings:q} --seed {wildcards.seed}"
+        "exec python -m assay.finetune --settings {params.settings:q} --seed {wildcards.seed}"
         " --data {params.data:q} {params.start} --digest {wildcards.digest}"
         " --output results/finetune/{wildcards.name}/seed{wildcards.seed}-{wildcards.digest}"
         " > {log:q} 2>&1"

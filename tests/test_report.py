@@ -1,0 +1,121 @@
+"""The numbers of a report are those of the records, the same wherever they stand."""
+
+import csv
+import json
+import math
+import re
+import statistics as standard
+
+import numpy as np
+import pytest
+from conftest import Checkout
+from hypothesis import given
+from hypothesis import strategies as st
+from scipy import stats
+
+from assay import cells, latex, statistics
+
+floats = st.lists(st.floats(-1e6, 1e6), min_size=2, max_size=9)
+
+
+@given(floats)
+def test_the_interval_is_scipys(values: list[float]) -> None:
+    found = statistics.mean(values)
+    low, high = stats.t.interval(0.95, len(values) - 1, np.mean(values), stats.sem(values) or 1e-99)
+    assert found.mean == pytest.approx(np.mean(values), abs=1e-6)
+    assert found.low == pytest.approx(low, rel=1e-6, abs=1e-4)
+    assert found.high == pytest.approx(high, rel=1e-6, abs=1e-4)
+
+
+def test_one_seed_has_no_interval_and_no_seed_no_mean() -> None:
+    assert math.isnan(statistics.mean([0.5]).low)
+    assert math.isnan(statistics.mean([]).mean)
+
+
+@given(st.lists(st.floats(0, 9) | st.just(math.inf), min_size=1))
+def test_a_miss_counts_as_infinite_in_the_median(values: list[float]) -> None:
+    assert statistics.median_with_misses(values) == pytest.approx(standard.median(values))
+
+
+@given(st.text())
+def test_latex_commands_are_letters_and_text_is_escaped(text: str) -> None:
+    assert re.fullmatch(r"[A-Za-z]*", latex.command(text))
+    assert not re.search(r"(?<!\\)[%&#_$]", latex.escape(text).replace("$-$", ""))
+
+
+def read(checkout: Checkout, name: str) -> list[dict[str, str]]:
+    with (checkout.folder / "reports/digits" / name).open(newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def recomputed(checkout: Checkout) -> dict[str, dict[int, dict[str, float]]]:
+    """Accuracy from the predictions and seconds from the ledgers, by experiment and seed."""
+    found: dict[str, dict[int, dict[str, float]]] = {}
+    for path in (checkout.folder / "results/evaluate").glob("*/*/record.json"):
+        record = json.loads(path.read_text())
+        with (path.parent / "predictions.csv").open(newline="") as file:
+            rows = list(csv.DictReader(file))
+        right = sum(row["label"] == row["predicted"] for row in rows) / len(rows)
+        trained = json.loads(
+            (checkout.folder / record["parents"]["weights"]["folder"] / "record.json").read_text()
+        )
+        seconds = trained["seconds"]["train"]
+        if "weights" in trained["parents"]:
+            start = checkout.folder / trained["parents"]["weights"]["folder"] / "record.json"
+            seconds += json.loads(start.read_text())["seconds"]["train"]
+        values = {"accuracy": right, "training_seconds": seconds}
+        found.setdefault(record["name"], {})[record["seed"]] = values
+    return found
+
+
+def test_results_and_summary_agree_with_the_runs(finished: Checkout) -> None:
+    truth = recomputed(finished)
+    for row in read(finished, "results.csv"):
+        values = truth[row["experiment"]][int(row["seed"])]
+        assert float(row["accuracy"]) == pytest.approx(values["accuracy"])
+        assert float(row["training_seconds"]) == pytest.approx(values["training_seconds"])
+    for row in read(finished, "summary.csv"):
+        seeds = truth[row["experiment"]].values()
+        assert float(row["accuracy_mean"]) == pytest.approx(np.mean([s["accuracy"] for s in seeds]))
+        mean = np.mean([seed["training_seconds"] for seed in seeds])
+        assert float(row["training_seconds_mean"]) == pytest.approx(mean)
+        assert int(row["n"]) == 2
+
+
+def test_page_latex_and_numbers_show_the_same(finished: Checkout) -> None:
+    report = finished.folder / "reports/digits"
+    page = (report / "index.html").read_text()
+    table = (report / "tables/summary.tex").read_text()
+    numbers = (report / "numbers.tex").read_text()
+    for row in read(finished, "summary.csv"):
+        limits = [float(row[f"accuracy_{part}"]) for part in ("mean", "low", "high")]
+        shown = cells.with_interval("accuracy", *limits)
+        assert shown in page
+        assert latex.escape(shown) in table
+        command = latex.command(f"{row['experiment']}_accuracy_mean")
+        assert f"\\{command}}}{{{latex.escape(cells.value('accuracy', limits[0]))}}}" in numbers
+
+
+def test_every_number_names_runs_that_exist(finished: Checkout) -> None:
+    numbers = json.loads((finished.folder / "reports/digits/provenance.json").read_text())
+    assert len({number["command"] for number in numbers}) == len(numbers) > 10
+    for number in numbers:
+        assert number["runs"]
+        assert all((finished.folder / run / "record.json").exists() for run in number["runs"])
+
+
+def test_the_page_needs_nothing_from_outside(finished: Checkout) -> None:
+    page = (finished.folder / "reports/digits/index.html").read_text()
+    assert not re.search(r"""(src|href)=["']?(https?:)?//""", page.replace("xlink:href", ""))
+    assert "<script" not in page
+    assert page.count("<svg") == 3
+
+
+def test_every_ledger_sums_to_its_wall_time(finished: Checkout) -> None:
+    for path in (finished.folder / "results").glob("[!c]*/*/*/record.json"):
+        seconds = json.loads(path.read_text())["seconds"]
+        wall = seconds.pop("wall")
+        assert sum(seconds.values()) == pytest.approx(wall, rel=0.001)
+        rows = (path.parent / "benchmark.tsv").read_text().splitlines()
+        outside = float(rows[1].split("\t")[0])
+        assert wall <= outside + 0.05
