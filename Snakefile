@@ -8,10 +8,9 @@ include: "workflow/rules/results.smk"
 
 
 rule all:
-    """Make every run of the study, and its report."""
+    """Make the report of the study, and every run that it tells of."""
     default_target: True
     input:
-        [run.record for run in PLAN.runs],
         f"{PLAN.folder}/record.json",
 
 

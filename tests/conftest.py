@@ -47,8 +47,9 @@ class Checkout:
 
     def planned(self, *arguments: str) -> dict[str, int]:
         """How many jobs of each rule a dry run announces."""
-        text = self.snakemake("-n", "--quiet", "rules", *arguments)
-        rows = [line.split() for line in text.partition("Job stats:")[2].splitlines()]
+        text = self.snakemake(*arguments, "-n")
+        stats = text.partition("Job stats:")[2].partition("\n\n")[0]
+        rows = [line.split() for line in stats.splitlines()]
         pairs = [row for row in rows if len(row) == 2 and row[1].isdigit()]
         return {name: int(count) for name, count in pairs if name not in ("all", "total")}
 

@@ -169,4 +169,5 @@ def test_snakemake_shows_the_message_alone_and_fails(checkout: Checkout) -> None
     assert "config.yaml, line" in text
     assert "finetune.weight_decay: '1e-2' is not a number: YAML takes it for text" in text
     assert "Traceback" not in text
+    assert 'File "' not in text
     assert not (checkout.folder / "results").exists()

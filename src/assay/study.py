@@ -67,12 +67,13 @@ def read(path: Path, changes: dict[str, Any] | None = None) -> dict[str, Any]:
         StudyError: with all that is wrong.
     """
     lines: dict[tuple, int] = {}
-    study = _merge(_parse(path, lines), changes or {})
+    changes = _typed(changes or {})
+    study = _merge(_parse(path, lines), changes)
     study = _with_plain_numbers(study)
     for check in (_keys, _schema, _names, _plugins, _training, _report):
         problems = list(check(study))
         if problems:
-            raise StudyError(_message(path, lines, study, problems))
+            raise StudyError(_message(path, lines, changes, problems))
     return {**study, "experiments": _complete(study)}
 
 
@@ -134,6 +135,20 @@ def _merge(base: Any, changes: Any) -> Any:
     return {**base, **{k: v for k, v in changes.items() if k not in base}, **merged}
 
 
+def _typed(changes: Any) -> Any:
+    """What `--config` gives as text, as it would be read from the file."""
+    if isinstance(changes, dict):
+        return {key: _typed(value) for key, value in changes.items()}
+    if isinstance(changes, list):
+        return [_typed(value) for value in changes]
+    if not isinstance(changes, str):
+        return changes
+    try:
+        return yaml.safe_load(changes)
+    except (yaml.YAMLError, ValueError):
+        return changes
+
+
 def _with_plain_numbers(value: Any) -> Any:
     """Whole numbers as int, so that 1 and 1.0 are the same setting."""
     if isinstance(value, dict):
@@ -144,15 +159,14 @@ def _with_plain_numbers(value: Any) -> Any:
     return int(value) if whole else value
 
 
-def _message(path: Path, lines: dict, study: dict[str, Any], problems: list) -> str:
+def _message(path: Path, lines: dict, changes: dict[str, Any], problems: list) -> str:
     text = []
     for place, what in problems:
-        line = next(
-            (lines[place[:end]] for end in range(len(place), 0, -1) if place[:end] in lines), 0
-        )
+        known = (place[:end] for end in range(len(place), 0, -1) if place[:end] in lines)
+        line = next((lines[part] for part in known), None)
         where = f"{path}, line {line}" if line else str(path)
-        key = ".".join(map(str, place))
-        text.append(f"{where}: {key}: {what}" if key else f"{where}: {what}")
+        where = "--config" if place and place[0] in changes else where
+        text.append(": ".join([where, *([".".join(map(str, place))] if place else []), what]))
     count = "" if len(text) == 1 else f" ({len(text)} problems)"
     return f"The study cannot run{count}:\n" + "\n".join(f"  {line}" for line in text)
 
@@ -202,7 +216,7 @@ def _explain(error: jsonschema.ValidationError) -> Problems:
     elif error.validator in ("enum", "const"):
         options = rule if error.validator == "enum" else [rule, "a whole number"]
         options = list(map(str, options))
-        hint = _remedy(value, "number") or _nearest(str(value), options)
+        hint = _nearest(str(value), options, list_all=False)
         yield place, f"{_shown(value)} is not one of {', '.join(options)}{hint}"
     elif error.validator in ("minimum", "exclusiveMinimum", "maximum"):
         words = {"minimum": "at least", "exclusiveMinimum": "more than", "maximum": "at most"}
@@ -247,13 +261,13 @@ def _as_yaml(number: str) -> str:
     return f"{mantissa if '.' in mantissa else mantissa + '.0'}e{exponent}" if exponent else number
 
 
-def _nearest(name: str, options: Iterable[str]) -> str:
+def _nearest(name: str, options: Iterable[str], list_all: bool = True) -> str:
     options = list(options)
     lowered = {option.lower(): option for option in options}
     near = difflib.get_close_matches(str(name).lower(), lowered, n=1, cutoff=0.5)
     if near:
         return f"; did you mean {lowered[near[0]]}?"
-    return f"; there is {', '.join(sorted(options))}" if options else ""
+    return f"; there is {', '.join(sorted(options))}" if options and list_all else ""
 
 
 def _names(study: dict[str, Any]) -> Problems:

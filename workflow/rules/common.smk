@@ -42,7 +42,7 @@ def read_study():
     try:
         found = study.read(files[0], dict(workflow.config_settings.config))
     except study.StudyError as error:
-        raise WorkflowError(str(error)) from None
+        sys.exit(str(error))  # not raised: Snakemake would add where in this file it was raised
     return found | {"device": devices.resolve(found["device"])}
 
 
@@ -92,10 +92,8 @@ def report_what_there_is():
 
 
 def run_of(wildcards, stage):
-    leaf = wildcards.digest
-    if "seed" in wildcards.keys():
-        leaf = f"seed{wildcards.seed}-{leaf}"
-    folder = f"results/{stage}/{wildcards.name}/{leaf}"
+    seed = f"seed{wildcards.seed}-" if stage != "prepare" else ""
+    folder = f"results/{stage}/{wildcards.name}/{seed}{wildcards.digest}"
     if folder not in PLAN.by_folder:
         raise WorkflowError(f"{folder} is no run of {PLAN.name} as it stands now")
     return PLAN.by_folder[folder]
@@ -116,16 +114,12 @@ def start_of(wildcards):
 
 
 def needs_of(stage, **files):
-    """The parents' records, and those of their files that the stage reads."""
+    """The files of the parents that a stage reads, by the parent's role."""
+    needed = [(role, name) for role, names in files.items() for name in names]
 
     def needs(wildcards):
         parents = run_of(wildcards, stage).parents
-        return [
-            f"{parents[role].folder}/{name}"
-            for role, names in files.items()
-            if role in parents
-            for name in ["record.json", *names]
-        ]
+        return [f"{parents[role].folder}/{name}" for role, name in needed if role in parents]
 
     return needs
 
