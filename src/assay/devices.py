@@ -3,8 +3,6 @@
 import os
 from typing import Any
 
-from assay import environment
-
 KINDS = ("cpu", "gpu")
 
 
@@ -18,6 +16,8 @@ def resolve(kind: str) -> str:
 def describe(kind: str, threads: int) -> dict[str, Any]:
     """A device for the record: its `kind`, `name`, CPU `threads`, and a GPU's `driver`."""
     if kind == "cpu":
+        from assay import environment
+
         return {"kind": kind, "name": environment.processor(), "threads": threads}
     import torch
 

@@ -3,7 +3,6 @@
 import ast
 import hashlib
 import json
-from collections.abc import Iterable
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -11,6 +10,7 @@ from typing import Any
 from assay import plugins
 
 SOURCE = Path(__file__).resolve().parent.parent
+DOCUMENTED = (ast.Module, ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)
 
 
 def canonical(value: Any) -> str:
@@ -49,11 +49,16 @@ def run(stage: str, settings: dict[str, Any], parents: dict[str, str], seed: int
         {
             "stage": stage,
             "settings": settings,
-            "code": code(*modules(stage, settings)),
+            "code": _code_digest(*modules(stage, settings)),
             "parents": parents,
             "seed": seed,
         }
     )
+
+
+@cache
+def _code_digest(*names: str) -> str:
+    return digest(code(*names))
 
 
 @cache
@@ -106,8 +111,7 @@ def _read(path: Path) -> tuple[str, tuple[str, ...]]:
     tree = ast.parse(path.read_bytes(), filename=str(path))
     package = path.relative_to(SOURCE).with_suffix("").parts[:-1]
     imports = tuple(name for name in _imports(tree, package) if _file(name.split(".")[0]))
-    meaning = repr(_meaning(tree)).encode()
-    return hashlib.sha256(meaning).hexdigest()[:16], imports
+    return hashlib.sha256(_meaning(tree).encode()).hexdigest()[:16], imports
 
 
 def _imports(tree: ast.AST, package: tuple[str, ...]) -> list[str]:
@@ -122,24 +126,20 @@ def _imports(tree: ast.AST, package: tuple[str, ...]) -> list[str]:
     return names
 
 
-def _meaning(node: Any) -> Any:
-    """A syntax tree as nested tuples, alike on every Python version that reads the same code.
+def _meaning(node: Any) -> str:
+    """A syntax tree as text, alike on every Python version that reads the same code.
 
     Fields that are empty are left out, since newer versions add such fields.
     """
-    if isinstance(node, ast.AST):
-        fields = ((name, _meaning(value)) for name, value in _fields(node))
-        return type(node).__name__, tuple(pair for pair in fields if pair[1] not in (None, ()))
     if isinstance(node, list):
-        return tuple(_meaning(item) for item in node)
-    return f"{type(node).__name__}:{node!r}" if node is not None else None
-
-
-def _fields(node: ast.AST) -> Iterable[tuple[str, Any]]:
-    for name, value in ast.iter_fields(node):
-        yield name, value[1:] if name == "body" and _has_docstring(node) else value
-
-
-def _has_docstring(node: ast.AST) -> bool:
-    documented = ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef
-    return isinstance(node, documented) and ast.get_docstring(node, clean=False) is not None
+        return "[" + ",".join(map(_meaning, node)) + "]"
+    if not isinstance(node, ast.AST):
+        return f"{type(node).__name__}:{node!r}"
+    parts = []
+    for name in node._fields:
+        value = getattr(node, name, None)
+        if name == "body" and isinstance(node, DOCUMENTED) and ast.get_docstring(node, clean=False):
+            value = value[1:]
+        if value is not None and value != []:
+            parts.append(f"{name}={_meaning(value)}")
+    return f"{type(node).__name__}({','.join(parts)})"

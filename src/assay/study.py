@@ -16,6 +16,7 @@ from assay import identity, plugins, signatures
 SCHEMA = identity.SOURCE.parent / "workflow" / "schemas" / "study.schema.yaml"
 STAGES = ("prepare", "pretrain", "finetune", "evaluate", "report")
 RESERVED = {*STAGES, "all", "none", "current"}
+Loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # the one in C is ten times faster
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,62}")
 TYPES = {
     "int": lambda value: isinstance(value, int) and not isinstance(value, bool),
@@ -79,9 +80,9 @@ def read(path: Path, changes: dict[str, Any] | None = None) -> dict[str, Any]:
 
 def _parse(path: Path, lines: dict[tuple, int]) -> dict[str, Any]:
     try:
-        root = yaml.compose(path.read_text(encoding="utf-8"), yaml.SafeLoader)
+        root = yaml.compose(path.read_text(encoding="utf-8"), Loader)
         _index(root, (), lines, path)
-        study = yaml.safe_load(path.read_text(encoding="utf-8"))
+        study = yaml.load(path.read_text(encoding="utf-8"), Loader)
     except FileNotFoundError as error:
         raise StudyError(
             f"{path}: there is no such file; name a study with --configfile"
@@ -144,7 +145,7 @@ def _typed(changes: Any) -> Any:
     if not isinstance(changes, str):
         return changes
     try:
-        return yaml.safe_load(changes)
+        return yaml.load(changes, Loader)
     except (yaml.YAMLError, ValueError):
         return changes
 
@@ -184,7 +185,7 @@ def _keys(study: dict[str, Any], place: tuple = ()) -> Problems:
 
 def _schema(study: dict[str, Any]) -> Problems:
     yield from _finite(study)
-    validator = jsonschema.Draft202012Validator(yaml.safe_load(SCHEMA.read_text()))
+    validator = jsonschema.Draft202012Validator(yaml.load(SCHEMA.read_text(), Loader))
     for error in sorted(validator.iter_errors(study), key=lambda error: list(map(str, error.path))):
         yield from _explain(error)
 

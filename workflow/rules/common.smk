@@ -1,5 +1,6 @@
 """The study and its plan, the targets that a person may type, and what the terminal shows."""
 
+import inspect
 import logging
 import os
 import shlex
@@ -42,7 +43,9 @@ def read_study():
     try:
         found = study.read(files[0], dict(workflow.config_settings.config))
     except study.StudyError as error:
-        sys.exit(str(error))  # not raised: Snakemake would add where in this file it was raised
+        sys.exit(
+            str(error)
+        )  # not raised: Snakemake would add where in this file it was raised
     return found | {"device": devices.resolve(found["device"])}
 
 
@@ -91,6 +94,12 @@ def report_what_there_is():
             logger.error(f"What was made stands in {PLAN.folder}/index.html")
 
 
+def with_signature(function):
+    """Note a function's signature on it: Snakemake would work it out again for every job."""
+    function.__signature__ = inspect.signature(function)
+    return function
+
+
 def run_of(wildcards, stage):
     seed = f"seed{wildcards.seed}-" if stage != "prepare" else ""
     folder = f"results/{stage}/{wildcards.name}/{seed}{wildcards.digest}"
@@ -99,27 +108,35 @@ def run_of(wildcards, stage):
     return PLAN.by_folder[folder]
 
 
-def settings_of(stage):
-    return lambda wildcards: run_of(wildcards, stage).settings_json
+def arguments_of(stage):
+    """A run's settings, seed, parents, digest and folder, as its stage takes them."""
 
+    @with_signature
+    def arguments(wildcards):
+        run = run_of(wildcards, stage)
+        flags = {"settings": run.settings_json, "seed": run.seed}
+        flags |= {role: parent.folder for role, parent in run.parents.items()}
+        flags |= {"digest": run.digest, "output": run.folder}
+        given = (
+            f"--{name} {shlex.quote(str(v))}"
+            for name, v in flags.items()
+            if v is not None
+        )
+        return " ".join(given)
 
-def parent_of(stage, role):
-    return lambda wildcards: run_of(wildcards, stage).parents[role].folder
-
-
-def start_of(wildcards):
-    """The flag that names the pretraining to start from, where there is one."""
-    start = run_of(wildcards, "finetune").parents.get("weights")
-    return f"--weights {shlex.quote(start.folder)}" if start else ""
+    return arguments
 
 
 def needs_of(stage, **files):
     """The files of the parents that a stage reads, by the parent's role."""
     needed = [(role, name) for role, names in files.items() for name in names]
 
+    @with_signature
     def needs(wildcards):
         parents = run_of(wildcards, stage).parents
-        return [f"{parents[role].folder}/{name}" for role, name in needed if role in parents]
+        return [
+            f"{parents[role].folder}/{name}" for role, name in needed if role in parents
+        ]
 
     return needs
 

@@ -20,7 +20,6 @@ rule prepare:
         mem_mb=4000,
         runtime=60,
     params:
-        settings=settings_of("prepare"),
+        arguments=arguments_of("prepare"),
     shell:
-        "exec python -m assay.prepare --settings {params.settings:q} --digest {wildcards.digest}"
-        " --output results/prepare/{wildcards.name}/{wildcards.digest} > {log:q} 2>&1"
+        "exec python -m assay.prepare {params.arguments} > {log:q} 2>&1"

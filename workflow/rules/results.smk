@@ -20,14 +20,9 @@ rule evaluate:
         mem_mb=4000,
         runtime=120,
     params:
-        settings=settings_of("evaluate"),
-        data=parent_of("evaluate", "data"),
-        weights=parent_of("evaluate", "weights"),
+        arguments=arguments_of("evaluate"),
     shell:
-        "exec python -m assay.evaluate --settings {params.settings:q} --seed {wildcards.seed}"
-        " --data {params.data:q} --weights {params.weights:q} --digest {wildcards.digest}"
-        " --output results/evaluate/{wildcards.name}/seed{wildcards.seed}-{wildcards.digest}"
-        " > {log:q} 2>&1"
+        "exec python -m assay.evaluate {params.arguments} > {log:q} 2>&1"
 
 
 rule report:

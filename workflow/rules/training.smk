@@ -22,13 +22,9 @@ rule pretrain:
         mem_mb=4000,
         runtime=1440,
     params:
-        settings=settings_of("pretrain"),
-        data=parent_of("pretrain", "data"),
+        arguments=arguments_of("pretrain"),
     shell:
-        "exec python -m assay.pretrain --settings {params.settings:q} --seed {wildcards.seed}"
-        " --data {params.data:q} --digest {wildcards.digest}"
-        " --output results/pretrain/{wildcards.name}/seed{wildcards.seed}-{wildcards.digest}"
-        " > {log:q} 2>&1"
+        "exec python -m assay.pretrain {params.arguments} > {log:q} 2>&1"
 
 
 rule finetune:
@@ -56,11 +52,6 @@ rule finetune:
         mem_mb=4000,
         runtime=1440,
     params:
-        settings=settings_of("finetune"),
-        data=parent_of("finetune", "data"),
-        start=start_of,
+        arguments=arguments_of("finetune"),
     shell:
-        "exec python -m assay.finetune --settings {params.settings:q} --seed {wildcards.seed}"
-        " --data {params.data:q} {params.start} --digest {wildcards.digest}"
-        " --output results/finetune/{wildcards.name}/seed{wildcards.seed}-{wildcards.digest}"
-        " > {log:q} 2>&1"
+        "exec python -m assay.finetune {params.arguments} > {log:q} 2>&1"
