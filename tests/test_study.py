@@ -81,6 +81,20 @@ BROKEN = {
         put("experiments/frozen_few/model", {"name": "cnn", "width": 9, "features": 16}),
         "differs from the model of its pretraining",
     ),
+    "unknown metric": (put("report/metric", "acuracy"), "did you mean accuracy?"),
+    "objective without metrics": (
+        put(
+            "finetune/objective",
+            {
+                "name": "masked_image",
+                "patch_pixels": 2,
+                "masked_fraction": 0.5,
+                "hidden_features": 8,
+            },
+        ),
+        "states no METRICS",
+    ),
+    "half precision on a CPU": (put("precision", "16-mixed"), "needs a GPU"),
     "section without content": (put("experiments", None), "nothing is not a mapping"),
     "empty experiment": (put("experiments/scratch_few", None), "nothing is not a mapping"),
 }
@@ -171,3 +185,9 @@ def test_snakemake_shows_the_message_alone_and_fails(checkout: Checkout) -> None
     assert "Traceback" not in text
     assert 'File "' not in text
     assert not (checkout.folder / "results").exists()
+
+
+def test_a_gpu_that_is_not_there_is_an_error_before_anything_runs(checkout: Checkout) -> None:
+    done = checkout.run("snakemake", "-n", "--config", "device=gpu")
+    assert done.returncode != 0
+    assert "this machine has no NVIDIA GPU: write auto or cpu" in done.stdout + done.stderr

@@ -10,7 +10,20 @@ def resolve(kind: str) -> str:
     """`auto` -> `gpu` where an NVIDIA GPU can be used, else `cpu`; other kinds as they are."""
     if kind != "auto":
         return kind
-    return "gpu" if os.environ.get("CUDA_VISIBLE_DEVICES") != "" and _gpus() else "cpu"
+    return "gpu" if count() else "cpu"
+
+
+def count() -> int:
+    """How many NVIDIA GPUs this process may use, without touching one."""
+    if os.environ.get("CUDA_VISIBLE_DEVICES") == "":
+        return 0
+    import pynvml
+
+    try:
+        pynvml.nvmlInit()
+        return pynvml.nvmlDeviceGetCount()
+    except pynvml.NVMLError:
+        return 0
 
 
 def describe(kind: str, threads: int) -> dict[str, Any]:
@@ -23,16 +36,6 @@ def describe(kind: str, threads: int) -> dict[str, Any]:
 
     name = torch.cuda.get_device_name()
     return {"kind": kind, "name": name, "threads": threads, "driver": _driver()}
-
-
-def _gpus() -> int:
-    import pynvml
-
-    try:
-        pynvml.nvmlInit()
-        return pynvml.nvmlDeviceGetCount()
-    except pynvml.NVMLError:
-        return 0
 
 
 def _driver() -> str | None:

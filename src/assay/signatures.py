@@ -104,6 +104,17 @@ def _fault(kind: str, name: str, what: str) -> PluginError:
 
 
 @cache
+def metrics(objective: str) -> tuple[str, ...]:
+    """What an objective's `metrics` measures, as its class states in `METRICS`; maybe nothing."""
+    for node in _tree("objective", objective).body:
+        if isinstance(node, ast.ClassDef) and node.name == plugins.class_name(objective):
+            for item in node.body:
+                if isinstance(item, ast.Assign) and ast.unparse(item.targets[0]) == "METRICS":
+                    return tuple(ast.literal_eval(item.value))
+    return ()
+
+
+@cache
 def functions(module: str) -> list[str]:
     """The public functions that a module of the package defines at its top level."""
     tree = ast.parse((plugins.FOLDER / f"{module}.py").read_bytes())

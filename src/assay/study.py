@@ -11,7 +11,7 @@ from typing import Any
 import jsonschema
 import yaml
 
-from assay import identity, plugins, signatures
+from assay import devices, identity, plugins, signatures
 
 SCHEMA = identity.SOURCE.parent / "workflow" / "schemas" / "study.schema.yaml"
 STAGES = ("prepare", "pretrain", "finetune", "evaluate", "report")
@@ -62,7 +62,7 @@ def read(path: Path, changes: dict[str, Any] | None = None) -> dict[str, Any]:
         changes: values laid over the file's, key by key, as `snakemake --config` gives them.
 
     Returns:
-        The study with each experiment's settings complete.
+        The study with each experiment's settings complete, and `cpu` or `gpu` for an `auto` device.
 
     Raises:
         StudyError: with all that is wrong.
@@ -75,7 +75,7 @@ def read(path: Path, changes: dict[str, Any] | None = None) -> dict[str, Any]:
         problems = list(check(study))
         if problems:
             raise StudyError(_message(path, lines, changes, problems))
-    return {**study, "experiments": _complete(study)}
+    return {**study, "experiments": _complete(study), "device": devices.resolve(study["device"])}
 
 
 def _parse(path: Path, lines: dict[tuple, int]) -> dict[str, Any]:
@@ -343,6 +343,8 @@ def _argument(place: tuple, value: Any, parameter: signatures.Parameter) -> Prob
 
 
 def _training(study: dict[str, Any]) -> Problems:
+    if study["precision"] == "16-mixed" and devices.resolve(study["device"]) == "cpu":
+        yield ("precision",), "16-mixed needs a GPU: write 32-true or bf16-mixed"
     facts = signatures.facts(study["prepare"]["dataset"]["name"])
     for name, entry in study["pretrain"].items():
         yield from _steps(("pretrain", name), entry, facts["examples"]["train"])
@@ -390,6 +392,17 @@ def _steps(place: tuple, entry: dict[str, Any], examples: int) -> Problems:
 
 
 def _report(study: dict[str, Any]) -> Problems:
+    for name, entry in _complete(study).items():
+        own = "objective" in study["experiments"][name]
+        place = ("experiments", name) if own else ("finetune",)
+        measured = signatures.metrics(entry["objective"]["name"])
+        if not measured:
+            what = f"{entry['objective']['name']} measures nothing: it states no METRICS"
+            yield (*place, "objective", "name"), what
+        elif study["report"]["metric"] not in measured:
+            what = f"{study['report']['metric']!r} is not measured by {entry['objective']['name']}"
+            yield ("report", "metric"), what + _nearest(study["report"]["metric"], measured)
+            break
     experiments = list(study["experiments"])
     for name, baselines in study["report"]["comparisons"].items():
         place = ("report", "comparisons", name)

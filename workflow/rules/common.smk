@@ -40,13 +40,16 @@ def read_study():
         beside = Path(os.path.relpath(Path(workflow.basedir, "config.yaml")))
         files = [Path("config.yaml") if Path("config.yaml").exists() else beside]
         workflow.configfiles.append(str(files[0]))
+    # Exits are not raised errors: to those Snakemake would add where in this file they were raised.
     try:
         found = study.read(files[0], dict(workflow.config_settings.config))
     except study.StudyError as error:
+        sys.exit(str(error))
+    if found["device"] == "gpu" and workflow.nodes is None and not devices.count():
         sys.exit(
-            str(error)
-        )  # not raised: Snakemake would add where in this file it was raised
-    return found | {"device": devices.resolve(found["device"])}
+            f"{files[0]}: device: gpu: this machine has no NVIDIA GPU: write auto or cpu"
+        )
+    return found
 
 
 def expand_targets(prepare_dag):

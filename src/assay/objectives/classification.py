@@ -22,6 +22,7 @@ class Classification(pl.LightningModule):
     FIELDS = ("image", "label")
     MONITOR = "validation_accuracy"
     MODE = "max"
+    METRICS = ("accuracy", "loss")
 
     def __init__(
         self,
