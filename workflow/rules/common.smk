@@ -33,9 +33,7 @@ def read_study():
         Path(os.path.relpath(path)) for path in workflow.config_settings.configfiles
     ]
     if len(files) > 1:
-        raise WorkflowError(
-            "A study is one file: give one --configfile, or none for config.yaml."
-        )
+        sys.exit("A study is one file: give one --configfile, or none for config.yaml.")
     if not files:
         beside = Path(os.path.relpath(Path(workflow.basedir, "config.yaml")))
         files = [Path("config.yaml") if Path("config.yaml").exists() else beside]
