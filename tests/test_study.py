@@ -67,6 +67,9 @@ BROKEN = {
     "batch over the data": (put("finetune/batch_size", 51), "write at most 50"),
     "uneven validation": (put("finetune/steps", 7), "write 8"),
     "warm-up over all": (put("finetune/warmup_steps", 6), "leaves nothing"),
+    "batch of one": (put("finetune/batch_size", 1), "write at least 2"),
+    "target beyond": (put("report/target", 90), "write a number from 0 to 1"),
+    "study with a newline": (put("study", "digits\n"), "no safe name"),
     "no seed": (put("seeds", []), "is empty"),
     "a seed twice": (put("seeds", [1, 1]), "twice"),
     "negative seed": (put("seeds", [-1]), "at least 0"),
@@ -106,6 +109,8 @@ TEXTS = {
     "empty": ("", "is empty"),
     "a list": ("- a\n", "holds list"),
     "recursion": ("study: &a [*a]\n", "inside its own anchor"),
+    "octal": ("threads: 010\n", "YAML reads 010 as 8"),
+    "base 60": ("threads: 1:30\n", "YAML reads 1:30 as 90"),
     "bad date": ("study: 2024-13-45\n", "not valid YAML"),
 }
 
@@ -133,7 +138,9 @@ def test_a_file_that_is_no_study_is_refused(case: str, tmp_path: Path) -> None:
     text, expected = TEXTS[case]
     path = tmp_path / "broken.yaml"
     path.write_text(text)
-    assert expected in message(path)
+    found = message(path)
+    assert expected in found
+    assert found.count(str(path)) == 1
 
 
 def test_a_missing_file_and_a_file_that_is_no_text_are_refused(tmp_path: Path) -> None:

@@ -36,6 +36,15 @@ def test_a_batch_is_a_function_of_seed_and_number_alone(count: int, size: int, n
     assert torch.equal(one, training.Batches(data, size, 11, seed=5).rows(number))
 
 
+@given(count=st.integers(1, 200), largest=st.integers(1, 50))
+def test_validation_sees_each_example_once_in_order(count: int, largest: int) -> None:
+    batches = training.InOrder({"x": torch.arange(count)}, largest)
+    seen = [batch["x"] for batch in batches]
+    assert torch.cat(seen).tolist() == list(range(count))
+    assert len(seen) == len(batches)
+    assert max(map(len, seen)) <= largest
+
+
 def test_seeds_and_purposes_give_different_draws() -> None:
     drawn = {randomness.mix(seed, *purpose) for seed in range(50) for purpose in
              (("step", 1), ("step", 2), ("order", 1), ("step1",))}  # fmt: skip

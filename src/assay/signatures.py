@@ -104,14 +104,14 @@ def _fault(kind: str, name: str, what: str) -> PluginError:
 
 
 @cache
-def metrics(objective: str) -> tuple[str, ...]:
-    """What an objective's `metrics` measures, as its class states in `METRICS`; maybe nothing."""
+def constant(objective: str, name: str, default: Any) -> Any:
+    """A literal that an objective's class states, such as `METRICS`."""
     for node in _tree("objective", objective).body:
         if isinstance(node, ast.ClassDef) and node.name == plugins.class_name(objective):
             for item in node.body:
-                if isinstance(item, ast.Assign) and ast.unparse(item.targets[0]) == "METRICS":
-                    return tuple(ast.literal_eval(item.value))
-    return ()
+                if isinstance(item, ast.Assign) and ast.unparse(item.targets[0]) == name:
+                    return ast.literal_eval(item.value)
+    return default
 
 
 @cache

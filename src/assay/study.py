@@ -18,6 +18,7 @@ STAGES = ("prepare", "pretrain", "finetune", "evaluate", "report")
 RESERVED = {*STAGES, "all", "none", "current"}
 Loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # the one in C is ten times faster
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,62}")
+MISREAD = re.compile(r"[-+]?(0[0-9_]+|[0-9_]+(:[0-9.]+)+)")  # octal, and base 60
 TYPES = {
     "int": lambda value: isinstance(value, int) and not isinstance(value, bool),
     "float": lambda value: isinstance(value, int | float) and not isinstance(value, bool),
@@ -83,6 +84,8 @@ def _parse(path: Path, lines: dict[tuple, int]) -> dict[str, Any]:
         root = yaml.compose(path.read_text(encoding="utf-8"), Loader)
         _index(root, (), lines, path)
         study = yaml.load(path.read_text(encoding="utf-8"), Loader)
+    except StudyError:
+        raise
     except FileNotFoundError as error:
         raise StudyError(
             f"{path}: there is no such file; name a study with --configfile"
@@ -108,6 +111,10 @@ def _parse(path: Path, lines: dict[tuple, int]) -> dict[str, Any]:
 
 def _index(node: Any, place: tuple, lines: dict[tuple, int], path: Path) -> None:
     """Note each key's line, and refuse a key that stands twice: YAML would drop the first."""
+    if isinstance(node, yaml.ScalarNode) and MISREAD.fullmatch(node.value) and _is_number(node):
+        read, line = yaml.load(node.value, Loader), node.start_mark.line + 1
+        what = f"YAML reads {node.value} as {read}: write what you mean, or put it in quotes"
+        raise StudyError(f"{path}, line {line}: {'.'.join(map(str, place))}: {what}")
     if isinstance(node, yaml.SequenceNode):
         for number, item in enumerate(node.value):
             lines[(*place, number)] = item.start_mark.line + 1
@@ -127,6 +134,10 @@ def _index(node: Any, place: tuple, lines: dict[tuple, int], path: Path) -> None
             )
         seen[name] = lines[(*place, name)] = line
         _index(value, (*place, name), lines, path)
+
+
+def _is_number(node: yaml.ScalarNode) -> bool:
+    return node.tag.endswith((":int", ":float"))
 
 
 def _merge(base: Any, changes: Any) -> Any:
@@ -245,7 +256,9 @@ def _shown(value: Any) -> str:
 
 
 def _remedy(value: Any, wanted: str) -> str:
-    """What to write instead of a number that YAML took for text."""
+    """What to write instead of text where something else is wanted."""
+    if wanted in ("array", "object") and isinstance(value, str):
+        return f": write [{value}]" if wanted == "array" else f": write {{ name: {value} }}"
     if wanted in ("number", "integer", "int", "float") and isinstance(value, str):
         try:
             number = float(value)
@@ -287,7 +300,9 @@ def _names(study: dict[str, Any]) -> Problems:
                     "take for the same: choose another name",
                 )
             seen[name.lower()] = name
-    if study["study"].lower() in RESERVED or study["study"].endswith("."):
+    if not NAME.fullmatch(study["study"]) or study["study"].endswith("."):
+        yield ("study",), _unsafe(study["study"])
+    elif study["study"].lower() in RESERVED:
         yield ("study",), f"{study['study']!r} means something else here: choose another name"
 
 
@@ -386,6 +401,10 @@ def _steps(place: tuple, entry: dict[str, Any], examples: int) -> Problems:
             f"{entry['warmup_steps']} leaves nothing of the {steps} steps: write a smaller number"
         )
         yield (*place, "warmup_steps"), what
+    fewest = signatures.constant(entry["objective"]["name"], "SMALLEST_BATCH", 1)
+    if entry["batch_size"] < fewest:
+        what = f"{entry['batch_size']} is too small for {entry['objective']['name']}"
+        yield (*place, "batch_size"), f"{what}: write at least {fewest}"
     if entry["batch_size"] > examples:
         what = f"{entry['batch_size']} is more than the {examples} training examples: write at most"
         yield (*place, "batch_size"), f"{what} {examples}"
@@ -395,7 +414,7 @@ def _report(study: dict[str, Any]) -> Problems:
     for name, entry in _complete(study).items():
         own = "objective" in study["experiments"][name]
         place = ("experiments", name) if own else ("finetune",)
-        measured = signatures.metrics(entry["objective"]["name"])
+        measured = signatures.constant(entry["objective"]["name"], "METRICS", ())
         if not measured:
             what = f"{entry['objective']['name']} measures nothing: it states no METRICS"
             yield (*place, "objective", "name"), what
@@ -403,6 +422,9 @@ def _report(study: dict[str, Any]) -> Problems:
             what = f"{study['report']['metric']!r} is not measured by {entry['objective']['name']}"
             yield ("report", "metric"), what + _nearest(study["report"]["metric"], measured)
             break
+    target = study["report"]["target"]
+    if study["report"]["metric"] == "accuracy" and not 0 < target <= 1:
+        yield ("report", "target"), f"{target} is no accuracy: write a number from 0 to 1"
     experiments = list(study["experiments"])
     for name, baselines in study["report"]["comparisons"].items():
         place = ("report", "comparisons", name)

@@ -2,6 +2,7 @@
 
 import csv
 import logging
+import math
 import time
 import warnings
 from collections.abc import Iterator
@@ -55,14 +56,15 @@ class Batches:
 
 
 class InOrder:
-    """All examples once, in order, in batches."""
+    """All examples once, in order, in batches of nearly one size: none is left with a few."""
 
-    def __init__(self, data: dict[str, Tensor], size: int) -> None:
-        self.data, self.size = data, size
+    def __init__(self, data: dict[str, Tensor], largest: int) -> None:
+        self.data = data
         self.count = len(next(iter(data.values())))
+        self.size = math.ceil(self.count / math.ceil(self.count / largest))
 
     def __len__(self) -> int:
-        return -(-self.count // self.size)
+        return math.ceil(self.count / self.size)
 
     def __iter__(self) -> Iterator[dict[str, Tensor]]:
         for start in range(0, self.count, self.size):
@@ -121,7 +123,7 @@ class History(Callback):
         self.losses.clear()
         measured = {name: float(value) for name, value in trainer.callback_metrics.items()}
         step = trainer.global_step
-        if not all(map(_finite, (loss, *measured.values()))):
+        if not all(map(math.isfinite, (loss, *measured.values()))):
             raise JobError(
                 f"the loss is not finite at step {step} (training {loss}, {measured}); lower "
                 "learning_rate or raise warmup_steps"
@@ -265,10 +267,6 @@ def load_weights(objective: pl.LightningModule, folder: Path, prefix: str = "") 
 
 def _to(data: dict[str, Tensor], device: torch.device) -> dict[str, Tensor]:
     return {name: tensor.to(device) for name, tensor in data.items()}
-
-
-def _finite(value: float) -> bool:
-    return abs(value) != float("inf") and value == value
 
 
 def _write_history(path: Path, rows: list[dict[str, float]]) -> None:

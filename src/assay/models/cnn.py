@@ -1,8 +1,9 @@
 """A small convolutional network: four 3x3 stages, two of them with stride 2, then the mean."""
 
+import math
 from typing import Annotated, Any
 
-from annotated_types import Gt
+from annotated_types import Gt, Le
 from torch import Tensor, nn
 
 
@@ -25,14 +26,14 @@ class ConvolutionalNetwork(nn.Module):
 
 def _stage(inputs: int, outputs: int, stride: int) -> nn.Module:
     convolution = nn.Conv2d(inputs, outputs, 3, stride, padding=1, bias=False)
-    return nn.Sequential(convolution, nn.GroupNorm(min(8, outputs), outputs), nn.GELU())
+    return nn.Sequential(convolution, nn.GroupNorm(math.gcd(8, outputs), outputs), nn.GELU())
 
 
 def build(
     facts: dict[str, Any],
     *,
-    width: Annotated[int, Gt(0)],
-    features: Annotated[int, Gt(0)],
+    width: Annotated[int, Gt(0), Le(4096)],
+    features: Annotated[int, Gt(0), Le(4096)],
 ) -> nn.Module:
     """Build the backbone for images of shape `facts["shape"]`.
 

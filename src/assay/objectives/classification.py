@@ -22,6 +22,7 @@ class Classification(pl.LightningModule):
     FIELDS = ("image", "label")
     MONITOR = "validation_accuracy"
     MODE = "max"
+    SMALLEST_BATCH = 2  # statistics over a batch need two examples
     METRICS = ("accuracy", "loss")
 
     def __init__(

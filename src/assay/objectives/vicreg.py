@@ -20,6 +20,7 @@ class Vicreg(pl.LightningModule):
     FIELDS = ("image",)
     MONITOR = "validation_loss"
     MODE = "min"
+    SMALLEST_BATCH = 2  # statistics over a batch need two examples
 
     def __init__(
         self,
