@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from safetensors.torch import load_file
 
-from assay import finetune, randomness, training
+from assay import batches, finetune, randomness
 
 
 @settings(deadline=None)
@@ -19,8 +19,8 @@ from assay import finetune, randomness, training
 def test_batches_are_full_and_every_epoch_holds_each_example_once(
     count: int, size: int, seed: int, rounds: int, per_round: int
 ) -> None:
-    batches = training.Batches({"x": torch.arange(count)}, size, per_round, seed)
-    seen = [batch["x"] for _ in range(rounds) for batch in batches]
+    found = batches.Batches({"x": torch.arange(count)}, size, per_round, seed)
+    seen = [batch["x"] for _ in range(rounds) for batch in found]
     assert all(len(batch) == size for batch in seen)
     stream = torch.cat(seen).tolist()
     for start in range(0, len(stream) - count + 1, count):
@@ -31,17 +31,17 @@ def test_batches_are_full_and_every_epoch_holds_each_example_once(
 @given(count=st.integers(1, 40), size=st.integers(1, 9), number=st.integers(0, 50))
 def test_a_batch_is_a_function_of_seed_and_number_alone(count: int, size: int, number: int) -> None:
     data = {"x": torch.arange(count)}
-    one = training.Batches(data, size, 3, seed=5).rows(number)
+    one = batches.Batches(data, size, 3, seed=5).rows(number)
     torch.rand(7)
-    assert torch.equal(one, training.Batches(data, size, 11, seed=5).rows(number))
+    assert torch.equal(one, batches.Batches(data, size, 11, seed=5).rows(number))
 
 
 @given(count=st.integers(1, 200), largest=st.integers(1, 50))
 def test_validation_sees_each_example_once_in_order(count: int, largest: int) -> None:
-    batches = training.InOrder({"x": torch.arange(count)}, largest)
-    seen = [batch["x"] for batch in batches]
+    found = batches.InOrder({"x": torch.arange(count)}, largest)
+    seen = [batch["x"] for batch in found]
     assert torch.cat(seen).tolist() == list(range(count))
-    assert len(seen) == len(batches)
+    assert len(seen) == len(found)
     assert max(map(len, seen)) <= largest
 
 

@@ -9,6 +9,7 @@ import torch
 from jsonargparse import auto_cli
 
 from assay import splits, training
+from assay.batches import InOrder
 from assay.job import Job, run
 
 PREDICTIONS = "predictions.csv"
@@ -46,7 +47,7 @@ def _evaluate(job: Job) -> None:
         test = splits.read(job.folders["data"], "test", objective.FIELDS)
         test = {name: tensor.to(device) for name, tensor in test.items()}
     with job.ledger.spend("predict"), torch.inference_mode():
-        batches = training.InOrder(test, job.settings["batch_size"])
+        batches = InOrder(test, job.settings["batch_size"])
         tables = [objective.predict_step(batch, index) for index, batch in enumerate(batches)]
         predictions = {
             name: torch.cat([table[name] for table in tables]).cpu().numpy() for name in tables[0]

@@ -6,7 +6,6 @@ from typing import Any
 
 from assay import identity
 
-TRAINING = ("pretrain", "finetune")
 LINKS = "results/current"
 
 
@@ -40,6 +39,16 @@ class Run:
     def settings_json(self) -> str:
         """The settings as one canonical argument."""
         return identity.canonical(self.settings)
+
+
+def complete(study: dict[str, Any]) -> dict[str, dict[str, Any]]:
+    """Each experiment's settings: `finetune`, what it changes of that, and its model."""
+    complete = {}
+    for name, entry in study["experiments"].items():
+        start = study["pretrain"].get(entry["pretraining"], {})
+        model = {"model": start.get("model", study["model"])}
+        complete[name] = {**study["finetune"], **model, **entry}
+    return complete
 
 
 class Plan:

@@ -196,7 +196,7 @@ def show_progress():
 
 
 STUDY = read_study()
-STUDY_JSON = study.canonical(STUDY)
+STUDY_JSON = identity.canonical(STUDY)
 PLAN = plan.Plan(STUDY)
 GPUS = 1 if STUDY["device"] == "gpu" else 0
 ENVIRONMENT = Path(workflow.basedir, "environment.yml")
