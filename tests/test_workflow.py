@@ -132,6 +132,9 @@ def test_touching_commenting_reordering_and_copying_reruns_nothing(copy: Checkou
     copy.write_study(dict(reversed(study.items())))
     for path in (copy.folder / "src").rglob("*.py"):
         path.write_text(path.read_text() + "\n# a comment\n")
+    templates = copy.folder / "src/assay/templates"
+    for name, comment in (("style.css", "/* a comment */"), ("index.html.j2", "{# a comment #}")):
+        (templates / name).write_text((templates / name).read_text() + comment + "\n")
     for path in copy.folder.rglob("*"):
         if path.is_file() and not path.is_symlink():
             os.utime(path)
@@ -205,6 +208,23 @@ def test_links_without_digests_follow_the_study(copy: Checkout) -> None:
     copy.edit("config.yaml", "weight_decay: 0.02", "weight_decay: 0.01")
     assert "Nothing to be done" in copy.snakemake("finetune")
     assert os.readlink(link) == before
+
+
+def test_a_copy_that_followed_the_links_and_a_removed_experiment_leave_no_stale_link(
+    finished: Checkout, tmp_path: Path
+) -> None:
+    shutil.copytree(finished.folder, tmp_path / "copy", copy_function=shutil.copyfile)
+    copied = Checkout(tmp_path / "copy")
+    current = copied.folder / "results/current/digits/finetune"
+    assert not (current / "frozen_few/seed0").is_symlink()
+    assert "Nothing to be done" in copied.snakemake()
+    assert (current / "frozen_few/seed0").is_symlink()
+    study = copied.study()
+    del study["experiments"]["frozen_few"], study["report"]["comparisons"]["frozen_few"]
+    copied.write_study(study)
+    copied.snakemake()
+    assert (current / "scratch_few/seed0/record.json").exists()
+    assert not list((current / "frozen_few").iterdir())
 
 
 def test_a_dry_run_leaves_no_trace(checkout: Checkout) -> None:

@@ -3,6 +3,7 @@
 import ast
 import hashlib
 import json
+import re
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -10,6 +11,7 @@ from typing import Any
 from assay import plugins
 
 SOURCE = Path(__file__).resolve().parent.parent
+COMMENT = re.compile(r"/\*.*?\*/|\{#.*?#\}|<!--.*?-->", re.DOTALL)  # of CSS, jinja2 and HTML
 DOCUMENTED = (ast.Module, ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)
 
 
@@ -87,9 +89,13 @@ def code(*names: str) -> dict[str, str]:
 
 
 def texts(folder: str) -> dict[str, str]:
-    """Digest the files of a folder below src/ that are no Python: templates and styles."""
-    files = (path for path in sorted((SOURCE / folder).iterdir()) if path.is_file())
-    return {path.name: hashlib.sha256(path.read_bytes()).hexdigest()[:16] for path in files}
+    """Digest the templates and styles of a folder below src/, their comments and spacing apart."""
+    found = {}
+    for path in sorted((SOURCE / folder).iterdir()):
+        if path.is_file():
+            text = " ".join(COMMENT.sub("", path.read_text()).split())
+            found[path.name] = hashlib.sha256(text.encode()).hexdigest()[:16]
+    return found
 
 
 def _with_packages(name: str) -> list[str]:

@@ -4,6 +4,7 @@ import inspect
 import logging
 import os
 import shlex
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -71,13 +72,21 @@ def expand_targets(prepare_dag):
 
 def link_runs():
     """Point results/current/<study>/<stage>/<name>/seed<k> to each run of the present plan."""
-    for link, folder in PLAN.links().items():
-        target = os.path.relpath(folder, Path(link).parent)
-        if not (os.path.islink(link) and os.readlink(link) == target):
-            Path(link).parent.mkdir(parents=True, exist_ok=True)
-            fresh = f"{link}.{os.getpid()}"
-            os.symlink(target, fresh)
-            os.replace(fresh, link)
+    links = {Path(link): folder for link, folder in PLAN.links().items()}
+    for link, folder in links.items():
+        target = os.path.relpath(folder, link.parent)
+        if not link.is_symlink() and link.is_dir():
+            shutil.rmtree(
+                link
+            )  # a copied checkout can hold copies in place of the links
+        if not (link.is_symlink() and os.readlink(link) == target):
+            link.parent.mkdir(parents=True, exist_ok=True)
+            fresh = link.with_name(f"{link.name}.{os.getpid()}")
+            fresh.symlink_to(target)
+            fresh.replace(link)
+    for path in Path(plan.LINKS, PLAN.name).glob("*/**/*"):
+        if path.is_symlink() and path not in links:
+            path.unlink()
 
 
 def report_what_there_is():
@@ -199,6 +208,10 @@ STUDY = read_study()
 STUDY_JSON = identity.canonical(STUDY)
 PLAN = plan.Plan(STUDY)
 GPUS = 1 if STUDY["device"] == "gpu" else 0
+if GPUS and workflow.is_main_process and workflow.nodes is None:
+    # Until jobs lease devices of their own, one at a time has the GPU.
+    if "gpu" not in workflow.global_resources:
+        workflow.register_resource("gpu", 1)
 ENVIRONMENT = Path(workflow.basedir, "environment.yml")
 RUN = "{name}/seed{seed}-{digest}"
 
