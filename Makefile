@@ -2,16 +2,17 @@
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
 
-supported = "import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 13))"
-ifndef PYTHON
-PYTHON := $(shell for p in python3 python3.13 python3.12 python3.11; do \
-  "$$p" -c $(supported) 2> /dev/null && { command -v "$$p"; break; }; done)
-endif
+# The first Python that fits; inside an environment (perhaps the one to be replaced) its base.
+PYTHON ?= python3 python3.13 python3.12 python3.11
+find_base := "import sys; print(getattr(sys, '_base_executable', sys.executable)); \
+  sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 13))"
+BASE := $(shell for p in $(PYTHON); do \
+  base=$$("$$p" -c $(find_base) 2> /dev/null) && { echo "$$base"; break; }; done)
 
 # The environment is made anew when what it holds, where it stands or its Python changes; times of
 # files do not count. An installation that was broken off leaves no stamp.
 STAMP := .venv/installed-$(shell { cat requirements.lock requirements-torch.lock pyproject.toml; \
-  pwd -P; "$(PYTHON)" --version; } 2> /dev/null | cksum | cut -d ' ' -f 1)
+  pwd -P; "$(BASE)" --version; } 2> /dev/null | cksum | cut -d ' ' -f 1)
 RUN := PATH="$$PWD/.venv/bin:$$PATH"
 
 .PHONY: help report test lint lock environment clean-environment
@@ -46,10 +47,10 @@ environment:
 	@test -f "$(STAMP)" || $(MAKE) --no-print-directory install
 
 install:
-	@test -n "$(PYTHON)" || { echo "Python 3.11 to 3.13 is needed and was not found; name one with PYTHON=..." >&2; exit 1; }
+	@test -n "$(BASE)" || { echo "Python 3.11 to 3.13 is needed and was not found; name one with PYTHON=..." >&2; exit 1; }
 	@echo "Installing the packages of requirements.lock into .venv: this takes a few minutes, once."
 	@rm -rf .venv
-	@"$(PYTHON)" -m venv .venv
+	@"$(BASE)" -m venv .venv
 	@.venv/bin/python -m pip install --quiet --disable-pip-version-check --require-hashes --no-deps -r requirements.lock
 	@.venv/bin/python -m pip install --quiet --disable-pip-version-check -r requirements-torch.lock
 	@.venv/bin/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
