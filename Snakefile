@@ -15,8 +15,15 @@ rule all:
 
 
 onstart:
+    take_lock()
+    refuse_read_only()
     link_runs()
 
 
+onsuccess:
+    forget_finished()
+
+
 onerror:
+    forget_finished()
     report_what_there_is()

@@ -1,49 +1,83 @@
 """Batches sliced from tensors in memory."""
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from functools import lru_cache
 
 import torch
 from torch import Tensor
+from torch.utils.data import DataLoader, Dataset
 
 from assay import randomness
 
+Batch = dict[str, Tensor]
 
-class Batches:
+
+class Batches(Dataset):
     """Batches sliced from tensors in memory; batch b is a function of the seed and b alone.
 
     The examples form an endless stream, one shuffled epoch after another, that is cut into full
-    batches. One iteration is one round: the batches between two validations.
+    batches. One iteration is one round, or what is left of it: the batches up to a validation.
+
+    Attributes:
+        next: number of the batch that is handed out next.
     """
 
-    def __init__(self, data: dict[str, Tensor], size: int, per_round: int, seed: int) -> None:
-        self.data, self.size, self.per_round, self.seed = data, size, per_round, seed
+    def __init__(self, data: Batch, size: int, per_round: int, seed: int, workers: int = 0) -> None:
+        """Cut tensors into batches.
+
+        Args:
+            data: tensors (n, ...) by field.
+            size: examples in a batch.
+            per_round: batches in a round.
+            seed: decides the order.
+            workers: processes that cut ahead; the batches are the same with any number.
+        """
+        self.data, self.size, self.per_round, self.workers = data, size, per_round, workers
         self.count = len(next(iter(data.values())))
-        self.rounds = 0
+        self.next = 0
+        self._order = lru_cache(maxsize=2)(
+            lambda epoch: randomness.permutation(seed, epoch, self.count)
+        )
 
     def __len__(self) -> int:
         return self.per_round
 
-    def __iter__(self) -> Iterator[dict[str, Tensor]]:
-        first = self.rounds * self.per_round
-        self.rounds += 1
-        for number in range(first, first + self.per_round):
-            rows = self.rows(number)
-            yield {name: tensor[rows] for name, tensor in self.data.items()}
+    def __iter__(self) -> Iterator[Batch]:
+        numbers = range(self.next, (self.next // self.per_round + 1) * self.per_round)
+        for number, batch in zip(numbers, self._cut(numbers), strict=True):
+            self.next = number + 1
+            yield batch
+
+    def __getitem__(self, number: int) -> Batch:
+        rows = self.rows(number)
+        return {name: tensor[rows] for name, tensor in self.data.items()}
 
     def rows(self, number: int) -> Tensor:
         """The examples of batch `number`: indices (size,)."""
         start, end = number * self.size, (number + 1) * self.size
         epochs = range(start // self.count, (end - 1) // self.count + 1)
-        orders = [randomness.permutation(self.seed, epoch, self.count) for epoch in epochs]
         offset = epochs[0] * self.count
-        return torch.cat(orders)[start - offset : end - offset]
+        order = torch.cat([self._order(epoch) for epoch in epochs])
+        return order[start - offset : end - offset]
+
+    def _cut(self, numbers: range) -> Iterable[Batch]:
+        if not self.workers:
+            return map(self.__getitem__, numbers)
+        return DataLoader(
+            self,
+            batch_size=None,
+            sampler=numbers,
+            num_workers=self.workers,
+            multiprocessing_context="fork",
+            generator=torch.Generator(),
+        )
 
 
 class InOrder:
     """All examples once, in order, in batches of nearly one size: none is left with a few."""
 
-    def __init__(self, data: dict[str, Tensor], largest: int) -> None:
+    def __init__(self, data: Batch, largest: int) -> None:
         self.data = data
         self.count = len(next(iter(data.values())))
         self.size = math.ceil(self.count / math.ceil(self.count / largest))
@@ -51,6 +85,6 @@ class InOrder:
     def __len__(self) -> int:
         return math.ceil(self.count / self.size)
 
-    def __iter__(self) -> Iterator[dict[str, Tensor]]:
+    def __iter__(self) -> Iterator[Batch]:
         for start in range(0, self.count, self.size):
             yield {name: tensor[start : start + self.size] for name, tensor in self.data.items()}

@@ -1,5 +1,6 @@
 """What happens around each step and each validation of a training."""
 
+import hashlib
 import math
 import time
 from typing import Any
@@ -10,18 +11,19 @@ from pytorch_lightning.callbacks import Callback
 from torch import Tensor
 
 from assay import randomness
-from assay.clock import Ledger
-from assay.job import JobError
+from assay.batches import Batches
+from assay.faults import Exit, JobError
+from assay.job import Job
 
 
 class Randomness(Callback):
     """Seeds every batch, so that nothing else can shift what is drawn in it."""
 
-    def __init__(self, seed: int) -> None:
-        self.seed = seed
+    def __init__(self, seed: int, batches: Batches) -> None:
+        self.seed, self.batches = seed, batches
 
-    def on_train_batch_start(self, trainer: pl.Trainer, *_: Any) -> None:
-        randomness.reseed(randomness.mix(self.seed, "step", trainer.global_step))
+    def on_train_batch_start(self, *_: Any) -> None:
+        randomness.reseed(randomness.mix(self.seed, "batch", self.batches.next - 1))
 
     def on_validation_start(self, *_: Any) -> None:
         randomness.reseed(randomness.mix(self.seed, "validation"))
@@ -38,69 +40,192 @@ class Frozen(Callback):
             module.get_submodule(part).eval()
 
 
-class History(Callback):
-    """Keeps a row per validation and the weights of the best one, and tells how far it is."""
+class Average(Callback):
+    """Validates, and so keeps, an exponential moving average of the weights.
 
-    def __init__(self, ledger: Ledger, monitor: str, mode: str, batch_size: int) -> None:
-        self.ledger, self.monitor, self.batch_size = ledger, monitor, batch_size
-        self.sign = {"max": 1, "min": -1}[mode]
-        self.rows: list[dict[str, float]] = []
-        self.best: dict[str, float] | None = None
+    Source: Polyak and Juditsky, Acceleration of stochastic approximation by averaging (1992), with
+    exponential weights. Buffers of floating point are averaged too.
+    """
+
+    def __init__(self, decay: float) -> None:
+        self.decay = decay
+        self.step = 0
+        self.averages: dict[str, Tensor] = {}
+
+    def on_train_start(self, trainer: pl.Trainer, module: pl.LightningModule) -> None:
+        if not self.averages:
+            self.averages = {name: value.clone() for name, value in _floating(module).items()}
+        self.averages = {name: value.to(module.device) for name, value in self.averages.items()}
+
+    @torch.no_grad()
+    def on_train_batch_end(self, trainer: pl.Trainer, module: pl.LightningModule, *_: Any) -> None:
+        if trainer.global_step > self.step:
+            self.step = trainer.global_step
+            weights = list(_floating(module).values())
+            torch._foreach_lerp_(list(self.averages.values()), weights, 1 - self.decay)
+
+    def on_validation_start(self, trainer: pl.Trainer, module: pl.LightningModule) -> None:
+        self._swap(module)
+
+    def on_validation_end(self, trainer: pl.Trainer, module: pl.LightningModule) -> None:
+        self._swap(module)
+
+    @torch.no_grad()
+    def _swap(self, module: pl.LightningModule) -> None:
+        for name, value in _floating(module).items():
+            kept = value.clone()
+            value.copy_(self.averages[name])
+            self.averages[name] = kept
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"step": self.step, "averages": self.averages}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        self.step, self.averages = state_dict["step"], state_dict["averages"]
+
+
+def _floating(module: pl.LightningModule) -> dict[str, Tensor]:
+    found = module.state_dict()
+    return {name: value for name, value in found.items() if value.is_floating_point()}
+
+
+class History(Callback):
+    """Keeps a row per validation and the weights of the best one, and tells how far it is.
+
+    Attributes:
+        rows: a mapping per validation: step, samples, seconds, losses, metrics, and a digest of the
+            weights as they then were.
+    """
+
+    def __init__(self, job: Job, module: pl.LightningModule, progress_seconds: float) -> None:
+        self.ledger, self.monitor = job.ledger, module.MONITOR
+        self.sign = {"max": 1, "min": -1}[module.MODE]
+        self.steps, self.patience = job.settings["steps"], job.settings.get("patience")
+        self.accumulate = job.settings.get("accumulate_batches", 1)
+        self.samples_per_step = job.settings["batch_size"] * self.accumulate
+        self.progress_seconds = progress_seconds
+        self.rows: list[dict[str, Any]] = []
+        self.best: dict[str, Any] | None = None
         self.best_weights: dict[str, Tensor] = {}
         self.losses: list[Tensor] = []
+        self.rates: list[float] = []
         self.printed = self.started = time.perf_counter()
+        self.began = 0
+
+    def state(self) -> dict[str, Any]:
+        """All that a checkpoint has to keep of it."""
+        return {
+            "rows": self.rows,
+            "best": self.best and self.rows.index(self.best),
+            "best_weights": self.best_weights,
+            "losses": torch.stack(self.losses).cpu() if self.losses else None,
+            "rates": self.rates,
+        }
+
+    def restore(self, state: dict[str, Any]) -> None:
+        """Go back to what `state` has returned."""
+        self.rows = state["rows"]
+        self.best = None if state["best"] is None else self.rows[state["best"]]
+        self.best_weights = state["best_weights"]
+        self.losses = [] if state["losses"] is None else list(state["losses"])
+        self.rates = state["rates"]
+
+    def on_train_start(self, trainer: pl.Trainer, module: pl.LightningModule) -> None:
+        self.began = trainer.global_step
+        self.losses = [loss.to(module.device) for loss in self.losses]
 
     def on_train_epoch_start(self, *_: Any) -> None:
         self.ledger.enter("train")
 
+    def on_train_batch_start(self, trainer: pl.Trainer, *_: Any) -> None:
+        groups = (group for optimizer in trainer.optimizers for group in optimizer.param_groups)
+        self.rates.append(max((float(group["lr"]) for group in groups), default=math.nan))
+
     def on_train_batch_end(self, trainer: pl.Trainer, module: Any, outputs: Any, *_: Any) -> None:
         self.losses.append(outputs["loss"])
-        if time.perf_counter() - self.printed > 10:
+        if self.progress_seconds and time.perf_counter() - self.printed > self.progress_seconds:
             self._tell(trainer, {"loss": float(outputs["loss"])})
 
-    def on_validation_start(self, *_: Any) -> None:
+    def on_validation_start(self, trainer: pl.Trainer, *_: Any) -> None:
         self.ledger.enter("validate")
+        trainer.callback_metrics.clear()  # what was logged in training does not outlive a crash
 
     def on_validation_end(self, trainer: pl.Trainer, module: pl.LightningModule) -> None:
+        measured = {name: float(value) for name, value in trainer.callback_metrics.items()}
+        self.check(trainer, measured)
         loss = float(torch.stack(self.losses).mean())
         self.losses.clear()
-        measured = {name: float(value) for name, value in trainer.callback_metrics.items()}
+        self.rates.clear()
+        weights = {name: tensor.detach() for name, tensor in module.state_dict().items()}
         step = trainer.global_step
-        if not all(map(math.isfinite, (loss, *measured.values()))):
-            raise JobError(
-                f"the loss is not finite at step {step} (training {loss}, {measured}); lower "
-                "learning_rate or raise warmup_steps"
-            )
         self.rows.append(
             {
                 "step": step,
-                "epoch": trainer.current_epoch + 1,
-                "samples": step * self.batch_size,
+                "epoch": len(self.rows) + 1,
+                "samples": step * self.samples_per_step,
                 "seconds": round(self.ledger.seconds["train"], 6),
                 "training_loss": loss,
                 **measured,
+                "weights": digest(weights),
             }
         )
         if self.best is None or self.sign * (measured[self.monitor] - self.best[self.monitor]) > 0:
             self.best = self.rows[-1]
             self.best_weights = {
-                name: tensor.detach().to("cpu", copy=True).contiguous()
-                for name, tensor in module.state_dict().items()
+                name: tensor.to("cpu", copy=True).contiguous() for name, tensor in weights.items()
             }
-        finished = step >= trainer.max_epochs * len(trainer.train_dataloader)
-        if finished or len(self.rows) == 1 or time.perf_counter() - self.printed > 2:
+        if self.patience and len(self.rows) - 1 - self.rows.index(self.best) >= self.patience:
+            trainer.should_stop = True
+        finished = step >= self.steps or trainer.should_stop
+        waited = time.perf_counter() - self.printed > min(2, self.progress_seconds)
+        if self.progress_seconds and (finished or len(self.rows) == 1 or waited):
             self._tell(trainer, {"loss": loss, **measured})
 
     def on_train_end(self, *_: Any) -> None:
         self.ledger.enter("rest")
 
+    def check(self, trainer: pl.Trainer, measured: dict[str, float] | None = None) -> None:
+        """Look whether training still makes sense; called where the device is waited for anyway.
+
+        Raises:
+            JobError: a loss since the last validation, a measured value or a weight is not finite.
+        """
+        finite = torch.stack(self.losses).isfinite().tolist() if self.losses else []
+        remedy = "lower learning_rate or raise warmup_steps; the checkpoint before it is kept"
+        if not all(finite):
+            place = finite.index(False)
+            batches = trainer.global_step * self.accumulate - len(finite) + place
+            raise JobError(
+                f"the loss is {float(self.losses[place])} at step {batches // self.accumulate + 1} "
+                f"(learning rate {self.rates[place]:.4g}): {remedy}",
+                Exit.DIVERGED,
+            )
+        wrong = [name for name, value in (measured or {}).items() if not math.isfinite(value)]
+        named = trainer.lightning_module.named_parameters()
+        wrong += [name for name, weight in named if not weight.isfinite().all()][:1]
+        if wrong:
+            raise JobError(
+                f"{wrong[0]} is not finite after step {trainer.global_step} (learning rate "
+                f"{self.rates[-1]:.4g}): {remedy}",
+                Exit.DIVERGED,
+            )
+
     def _tell(self, trainer: pl.Trainer, measured: dict[str, float]) -> None:
         self.printed = time.perf_counter()
-        step, steps = trainer.global_step, trainer.max_epochs * len(trainer.train_dataloader)
-        elapsed = self.printed - self.started
+        step, elapsed = trainer.global_step, self.printed - self.started
         values = "  ".join(f"{name} {value:.4f}" for name, value in measured.items())
-        rate = step * self.batch_size / elapsed
-        left = elapsed / max(1, step) * (steps - step)
+        done = max(1, step - self.began)
+        rate, left = done * self.samples_per_step / elapsed, elapsed / done * (self.steps - step)
         print(
-            f"step {step}/{steps}  {values}  {rate:,.0f} examples/s  {left:.0f} s left", flush=True
+            f"step {step}/{self.steps}  {values}  {rate:,.0f} examples/s  {left:.0f} s left",
+            flush=True,
         )
+
+
+def digest(weights: dict[str, Tensor]) -> str:
+    """16 characters of the SHA-256 of a network's weights, names and shapes included."""
+    found = hashlib.sha256()
+    for name, tensor in sorted(weights.items()):
+        found.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}\n".encode())
+        found.update(tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy())
+    return found.hexdigest()[:16]

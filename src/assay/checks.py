@@ -44,6 +44,12 @@ OPERATORS = {
     "<": lambda value, limit: value < limit,
     "<=": lambda value, limit: value <= limit,
 }
+LIMITS = {
+    "minimum": "at least",
+    "exclusiveMinimum": "more than",
+    "maximum": "at most",
+    "exclusiveMaximum": "less than",
+}
 Problems = Iterator[tuple[tuple, str]]
 
 
@@ -96,9 +102,9 @@ def _explain(error: jsonschema.ValidationError) -> Problems:
         options = list(map(str, options))
         hint = _nearest(str(value), options, list_all=False)
         yield place, f"{_shown(value)} is not one of {', '.join(options)}{hint}"
-    elif error.validator in ("minimum", "exclusiveMinimum", "maximum"):
-        words = {"minimum": "at least", "exclusiveMinimum": "more than", "maximum": "at most"}
-        yield place, f"{_shown(value)} is out of range: it must be {words[error.validator]} {rule}"
+    elif error.validator in LIMITS:
+        limit = f"{LIMITS[error.validator]} {rule}"
+        yield place, f"{_shown(value)} is out of range: it must be {limit}"
     elif error.validator == "pattern":
         yield place, _unsafe(value)
     elif error.validator in ("minItems", "minProperties", "minLength"):

@@ -1,17 +1,34 @@
-"""The ledger: what a process spent its wall time on."""
+"""The ledger: what was spent on a run, in seconds of wall time."""
 
 import os
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
-PHASES = ("import", "data", "build", "train", "validate", "predict", "write", "rest")
+PHASES = (
+    "import",
+    "data",
+    "build",
+    "train",
+    "validate",
+    "predict",
+    "checkpoint",
+    "write",
+    "lost",
+    "rest",
+)
 
 
 class Ledger:
     """A clock that is always in exactly one phase, so that the phases sum to the wall time.
 
-    It starts when the process did: all until the first `enter` counts as `import`.
+    It starts when the process did: all until the first `enter` counts as `import`. A run that goes
+    on after a crash keeps the seconds of the work that was saved. What the crash has cost counts as
+    `lost`: the work that was not saved, and the start of the new process.
+
+    Attributes:
+        seconds: by phase.
+        started: when this process began, on the clock of `time.perf_counter`.
     """
 
     def __init__(self, synchronize: Callable[[], None] | None = None) -> None:
@@ -24,7 +41,8 @@ class Ledger:
         self.seconds = dict.fromkeys(PHASES, 0.0)
         self.phase = "import"
         self._since = time.perf_counter()
-        self.seconds["import"] = _process_age_seconds()
+        self.started = self._since - _process_age_seconds()
+        self.seconds["import"] = self._since - self.started
 
     def enter(self, phase: str) -> None:
         """Close the present phase and open another."""
@@ -42,6 +60,20 @@ class Ledger:
             yield
         finally:
             self.enter(before)
+
+    def lose(self, seconds: float) -> None:
+        """Count work of earlier processes that was not saved."""
+        self.seconds["lost"] += seconds
+
+    def resume(self, kept: dict[str, float]) -> None:
+        """Go on from saved work: whatever else was spent so far is lost.
+
+        Args:
+            kept: seconds by phase of the work that was saved.
+        """
+        spent = self.total()["wall"]
+        self.seconds = {phase: kept.get(phase, 0.0) for phase in PHASES}
+        self.lose(max(0.0, spent - sum(kept.values())))
 
     def total(self) -> dict[str, float]:
         """Seconds by phase, and their sum as `wall`."""

@@ -1,6 +1,7 @@
 """Evaluate: predict each test example and measure; the only stage that reads the test split."""
 
 import csv
+import io
 from pathlib import Path
 from typing import Any
 
@@ -8,7 +9,7 @@ import numpy as np
 import torch
 from jsonargparse import auto_cli
 
-from assay import splits, training
+from assay import files, splits, training
 from assay.batches import InOrder
 from assay.job import Job, run
 
@@ -40,11 +41,11 @@ def _evaluate(job: Job) -> None:
     training.set_up(job.settings)
     with job.ledger.spend("build"):
         objective = training.build(job.settings, job.parents["data"]["facts"], job.seed)
-        training.load_weights(objective, job.folders["weights"])
+        training.load_weights(objective, job.file("weights", training.WEIGHTS))
         device = torch.device("cuda" if job.settings["device"] == "gpu" else "cpu")
         objective.to(device).eval()
     with job.ledger.spend("data"):
-        test = splits.read(job.folders["data"], "test", objective.FIELDS)
+        test = splits.read(job.file("data", splits.name("test")), objective.FIELDS)
         test = {name: tensor.to(device) for name, tensor in test.items()}
     with job.ledger.spend("predict"), torch.inference_mode():
         batches = InOrder(test, job.settings["batch_size"])
@@ -54,18 +55,17 @@ def _evaluate(job: Job) -> None:
         }
     job.metrics = objective.metrics(predictions)
     with job.ledger.spend("write"):
-        _write(job.output / PREDICTIONS, predictions)
+        files.write(job.output / PREDICTIONS, _as_csv(predictions).encode())
     print("evaluate: " + ", ".join(f"{k} {v:.4f}" for k, v in job.metrics.items()), flush=True)
 
 
-def _write(path: Path, predictions: dict[str, np.ndarray]) -> None:
+def _as_csv(predictions: dict[str, np.ndarray]) -> str:
     columns = {name: values.tolist() for name, values in predictions.items()}
-    with path.open("w", newline="") as file:
-        writer = csv.writer(file, lineterminator="\n")
-        writer.writerow(["example", *columns])
-        writer.writerows(
-            zip(range(len(next(iter(columns.values())))), *columns.values(), strict=True)
-        )
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(["example", *columns])
+    writer.writerows(zip(range(len(next(iter(columns.values())))), *columns.values(), strict=True))
+    return text.getvalue()
 
 
 if __name__ == "__main__":

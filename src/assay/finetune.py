@@ -1,5 +1,6 @@
 """Finetune: train a new head, and the backbone unless it is frozen, on labelled examples."""
 
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -7,7 +8,8 @@ import torch
 from jsonargparse import auto_cli
 from torch import Tensor
 
-from assay import randomness, splits, training
+from assay import execution, randomness, splits, training
+from assay.execution import Execution
 from assay.job import Job, run
 
 
@@ -18,6 +20,7 @@ def finetune(
     output: Path,
     weights: Path | None = None,
     digest: str | None = None,
+    execution: Execution = execution.DEFAULT,
 ) -> None:
     """Train a new head on a backbone that was pretrained, or on a new one.
 
@@ -30,26 +33,29 @@ def finetune(
         output: the run's folder.
         weights: folder of the pretraining to start from; none trains from scratch.
         digest: what the workflow expects this run to be.
+        execution: how the training is carried out; it changes no result.
     """
     parents = {"data": data} if weights is None else {"data": data, "weights": weights}
-    run(_finetune, "finetune", settings, parents, seed, output, digest)
+    work = partial(_finetune, execution=execution)
+    run(work, "finetune", settings, parents, seed, output, digest)
 
 
-def _finetune(job: Job) -> None:
+def _finetune(job: Job, execution: Execution) -> None:
     training.set_up(job.settings)
     with job.ledger.spend("build"):
         objective = training.build(job.settings, job.parents["data"]["facts"], job.seed)
         if "weights" in job.folders:
-            training.load_weights(objective, job.folders["weights"], "backbone.")
+            training.load_weights(objective, job.file("weights", training.WEIGHTS), "backbone.")
     with job.ledger.spend("data"):
-        folder = job.folders["data"]
-        train = splits.read(folder, "train", objective.FIELDS)
-        validation = splits.read(folder, "validation", objective.FIELDS)
+        train, validation = (
+            splits.read(job.file("data", splits.name(split)), objective.FIELDS)
+            for split in ("train", "validation")
+        )
         if job.settings["labels_per_class"] != "all":
             rows = labelled(train["label"], job.settings["labels_per_class"], job.seed)
             train = {name: tensor[rows] for name, tensor in train.items()}
     job.ledger.enter("build")
-    training.fit(job, objective, train, validation)
+    training.fit(job, objective, train, validation, execution)
     job.metrics["labels"] = len(train["label"])
 
 

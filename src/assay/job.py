@@ -1,19 +1,19 @@
-"""What every stage does around its own work: check, time, and leave a record or a reason."""
+"""What every stage does around its own work: check, watch, time, and leave a record or a reason."""
 
+import os
 import sys
-import time
 import traceback
 from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from assay import devices, environment, identity, records
+from assay import devices, environment, faults, files, identity, locks, records
 from assay.clock import Ledger
+from assay.faults import Exit, JobError
+from assay.supervision import PARENT, Supervision
 
-
-class JobError(Exception):
-    """Something the user can mend; its text says where it stands, what is wrong and what to do."""
+LOCK = "lock"
 
 
 class Job:
@@ -21,6 +21,7 @@ class Job:
 
     Attributes:
         ledger: the clock of the run's phases.
+        supervision: says when the job has to stop.
         metrics: what the run measured, filled by the stage. No times: equal runs have equal
             metrics.
         extra: further entries of the record, filled by the stage.
@@ -35,6 +36,8 @@ class Job:
         output: Path,
     ) -> None:
         self.ledger = Ledger()
+        self.supervision = Supervision(output / records.RESUME, self.ledger.started)
+        self.ledger.lose(sum(self.supervision.attempts[:-1]))
         self.stage, self.settings, self.seed, self.output = stage, settings, seed, output
         self.metrics: dict[str, Any] = {}
         self.extra: dict[str, Any] = {}
@@ -43,6 +46,30 @@ class Job:
         self.parents = {role: _parent(role, folder) for role, folder in parents.items()}
         digests = {role: record["digest"] for role, record in self.parents.items()}
         self.digest = identity.run(stage, settings, digests, seed)
+
+    @property
+    def resume_folder(self) -> Path:
+        """What a killed run leaves for its successor."""
+        return self.output / records.RESUME
+
+    def file(self, role: str, name: str) -> Path:
+        """A file of a parent run, which is as that run has written it.
+
+        Raises:
+            JobError: it is missing, damaged or was edited.
+        """
+        folder = self.folders[role]
+        wanted = self.parents[role]["files"].get(name)
+        remedy = f"delete the folder {folder} and run snakemake: it makes the run again"
+        try:
+            found = files.sha256(folder / name)
+        except FileNotFoundError as error:
+            raise JobError(f"{folder / name} is missing: {remedy}", Exit.DATA) from error
+        if found != wanted:
+            what = f"is damaged or was edited (SHA-256 {found[:16]}, its run wrote "
+            what += f"{wanted[:16]})" if wanted else "no such file)"
+            raise JobError(f"{folder / name} {what}: {remedy}", Exit.DATA)
+        return folder / name
 
     def record(self) -> dict[str, Any]:
         """All that the run leaves besides its files."""
@@ -67,6 +94,7 @@ class Job:
             "joules_missing_because": "energy is not measured yet",
             "peak_memory_bytes": environment.peak_memory_bytes(),
             "environment": environment.describe(),
+            "attempts": len(self.supervision.attempts),
             "started": self.started.isoformat(timespec="seconds"),
             "finished": datetime.now(UTC).isoformat(timespec="seconds"),
             "seconds": {name: round(value, 6) for name, value in self.ledger.total().items()},
@@ -82,37 +110,63 @@ def run(
     output: Path,
     digest: str | None,
 ) -> None:
-    """Do a stage's work and write its record; on a failure write the reason and exit with 1.
+    """Do a stage's work and write its record; on a failure leave the reason and a code of `Exit`.
 
     Args:
         work: the stage's own part.
         digest: what the workflow expects this run to be; None when run by hand.
     """
-    output.mkdir(parents=True, exist_ok=True)
-    (output / records.FAILURE).unlink(missing_ok=True)
+    title = " ".join([stage, output.parent.name, *([] if seed is None else [f"seed {seed}"])])
     try:
-        job = Job(stage, settings, parents, seed, output)
-        if digest not in (None, job.digest):
-            raise JobError(
-                f"{output}: the code under src/ or a parent run was changed after snakemake was "
-                f"started (this run would now be {job.digest}); run snakemake again"
-            )
-        work(job)
-        with job.ledger.spend("write"):
-            records.write(output, job.record())
-        print(f"{stage}: done in {job.ledger.total()['wall']:.1f} s, see {output}", flush=True)
+        _refuse_to_repeat(output)
+        with locks.hold(output / records.RESUME / LOCK, _tell_of_waiting):
+            (output / records.FAILURE).unlink(missing_ok=True)
+            job = Job(stage, settings, parents, seed, output)
+            if digest not in (None, job.digest):
+                raise JobError(
+                    f"{output}: the code under src/ or a parent run was changed after snakemake "
+                    f"was started (this run would now be {job.digest}); run snakemake again",
+                    Exit.CHANGED,
+                )
+            work(job)
+            with job.ledger.spend("write"):
+                records.write(output, job.record())
+            print(f"{title}: done in {job.ledger.total()['wall']:.1f} s, see {output}", flush=True)
     except Exception as error:
-        if not isinstance(error, JobError):
+        code, reason = faults.explain(error, settings, output)
+        if code == Exit.CODE:
             traceback.print_exc()
-        reason = str(error) if isinstance(error, JobError) else f"{type(error).__name__}: {error}"
-        records.write_failure(output, {"reason": reason, "time": time.time()})
-        sys.exit(f"{stage}: {reason}")
+        _leave(output, code, reason)
+        print(f"{title}: {reason}", file=sys.stderr, flush=True)
+        sys.exit(code)
+
+
+def _tell_of_waiting(who: str) -> None:
+    print(f"waiting for {who}, which is at work on this run", flush=True)
+
+
+def _leave(output: Path, code: Exit, reason: str) -> None:
+    """Leave word of a failure, where that is still possible."""
+    failure = {"reason": reason, "code": int(code), "workflow": os.environ.get(PARENT)}
+    try:
+        records.write_failure(output, failure)
+    except OSError as error:
+        print(f"{output}: the reason could not be written: {error}", file=sys.stderr)
+
+
+def _refuse_to_repeat(output: Path) -> None:
+    """Within one call of snakemake, do not retry what cannot go better the next time."""
+    earlier, workflow = records.failure(output), os.environ.get(PARENT)
+    same_call = earlier and workflow and earlier.get("workflow") == workflow
+    if same_call and earlier["code"] in faults.LASTING:
+        raise JobError(earlier["reason"], Exit(earlier["code"]))
 
 
 def _parent(role: str, folder: Path) -> dict[str, Any]:
     try:
         return records.read(folder)
     except FileNotFoundError as error:
-        raise JobError(f"{folder}: the {role} has no record.json; run snakemake again") from error
-    except ValueError as error:
-        raise JobError(f"{folder}/record.json is damaged ({error}); delete the folder") from error
+        what = f"{folder}: the {role} has no record.json; run snakemake again: it makes the run"
+        raise JobError(what, Exit.DATA) from error
+    except records.Damaged as error:
+        raise JobError(f"{error}, and run snakemake: it makes the run again", Exit.DATA) from error

@@ -60,7 +60,8 @@ class Plan:
         Args:
             study: as `assay.study.read` returns it, its `device` resolved to `cpu` or `gpu`.
         """
-        self.study = study
+        self.execution = study.get("execution", {})
+        self.study = {key: value for key, value in study.items() if key != "execution"}
         self.name = study["study"]
         self.runs: list[Run] = []
         hardware = {key: study[key] for key in ("device", "precision", "threads")}

@@ -7,7 +7,8 @@ import numpy as np
 from jsonargparse import auto_cli
 
 from assay import plugins, splits
-from assay.job import Job, JobError, run
+from assay.faults import Exit, JobError
+from assay.job import Job, run
 
 
 def prepare(settings: dict[str, Any], output: Path, digest: str | None = None) -> None:
@@ -40,23 +41,26 @@ def _check(name: str, facts: dict[str, Any], tables: dict[str, dict[str, np.ndar
     """Hold the data against the facts, on which the study's checks rely."""
     where = plugins.path("dataset", name).name
     if set(tables) != set(splits.SPLITS):
-        raise JobError(f"{where}: prepare() must return {splits.SPLITS}, not {tuple(tables)}")
+        what = f"{where}: prepare() must return {splits.SPLITS}, not {tuple(tables)}"
+        raise JobError(what, Exit.DATA)
     found = {split: _length(fields) for split, fields in tables.items()}
     if found != facts["examples"]:
-        raise JobError(f"{where}: FACTS['examples'] is {facts['examples']}, the data has {found}")
+        what = f"{where}: FACTS['examples'] is {facts['examples']}, the data has {found}"
+        raise JobError(what, Exit.DATA)
     if "labels_per_class" in facts:
         fewest = int(np.bincount(tables["train"]["label"], minlength=facts["classes"]).min())
         if fewest != facts["labels_per_class"]:
             raise JobError(
                 f"{where}: FACTS['labels_per_class'] is {facts['labels_per_class']}, the rarest "
-                f"class has {fewest} training examples"
+                f"class has {fewest} training examples",
+                Exit.DATA,
             )
 
 
 def _length(fields: dict[str, np.ndarray]) -> int:
     lengths = {len(array) for array in fields.values()}
     if len(lengths) != 1:
-        raise JobError(f"the fields of a split differ in length: {sorted(lengths)}")
+        raise JobError(f"the fields of a split differ in length: {sorted(lengths)}", Exit.DATA)
     return lengths.pop()
 
 

@@ -1,16 +1,23 @@
 """Pretrain: learn a backbone from the training examples without their labels."""
 
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from jsonargparse import auto_cli
 
-from assay import splits, training
+from assay import execution, splits, training
+from assay.execution import Execution
 from assay.job import Job, run
 
 
 def pretrain(
-    settings: dict[str, Any], seed: int, data: Path, output: Path, digest: str | None = None
+    settings: dict[str, Any],
+    seed: int,
+    data: Path,
+    output: Path,
+    digest: str | None = None,
+    execution: Execution = execution.DEFAULT,
 ) -> None:
     """Learn a backbone by an objective that reads no labels.
 
@@ -20,20 +27,23 @@ def pretrain(
         data: folder of the prepared data.
         output: the run's folder.
         digest: what the workflow expects this run to be.
+        execution: how the training is carried out; it changes no result.
     """
-    run(_pretrain, "pretrain", settings, {"data": data}, seed, output, digest)
+    work = partial(_pretrain, execution=execution)
+    run(work, "pretrain", settings, {"data": data}, seed, output, digest)
 
 
-def _pretrain(job: Job) -> None:
+def _pretrain(job: Job, execution: Execution) -> None:
     training.set_up(job.settings)
     with job.ledger.spend("build"):
         objective = training.build(job.settings, job.parents["data"]["facts"], job.seed)
     with job.ledger.spend("data"):
-        folder = job.folders["data"]
-        train = splits.read(folder, "train", objective.FIELDS)
-        validation = splits.read(folder, "validation", objective.FIELDS)
+        train, validation = (
+            splits.read(job.file("data", splits.name(split)), objective.FIELDS)
+            for split in ("train", "validation")
+        )
     job.ledger.enter("build")
-    training.fit(job, objective, train, validation)
+    training.fit(job, objective, train, validation, execution)
 
 
 if __name__ == "__main__":

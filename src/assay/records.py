@@ -1,18 +1,31 @@
 """The record that a run leaves in its folder; while there is none, the run is not complete."""
 
+import hashlib
 import json
-import os
-import tempfile
 from pathlib import Path
 from typing import Any
 
-RECORD, FAILURE, LOG = "record.json", "failure.json", "log.txt"
+from assay import files, identity
+
+RECORD, FAILURE, LOG, RESUME = "record.json", "failure.json", "log.txt", "resume"
+UNSEALED = {RECORD, FAILURE, LOG, "benchmark.tsv"}
+
+
+class Damaged(ValueError):
+    """A record that is not as its run wrote it."""
 
 
 def write(folder: Path, record: dict[str, Any]) -> None:
-    """Write a run's record, the last thing a run does: whole or not at all."""
+    """Write a run's record, the last thing a run does: whole or not at all.
+
+    It lists the SHA-256 of each file that the run has left, and ends with a seal over itself.
+    """
+    written = (path for path in sorted(folder.rglob("*")) if path.is_file())
+    names = (path.relative_to(folder).as_posix() for path in written)
+    kept = [name for name in names if name not in UNSEALED and not name.startswith(RESUME)]
+    record = {**record, "files": {name: files.sha256(folder / name) for name in kept}}
     (folder / FAILURE).unlink(missing_ok=True)
-    _write_json(folder / RECORD, record)
+    _write_json(folder / RECORD, record | {"seal": _seal(record)})
 
 
 def write_failure(folder: Path, failure: dict[str, Any]) -> None:
@@ -25,8 +38,26 @@ def read(folder: Path) -> dict[str, Any]:
 
     Raises:
         FileNotFoundError: the run is not complete.
+        Damaged: the record cannot be read, or was edited by hand.
     """
-    return json.loads((folder / RECORD).read_text())
+    try:
+        record = json.loads((folder / RECORD).read_bytes())
+        if record["seal"] != _seal(record):
+            raise Damaged(f"{folder / RECORD} was edited after its run: delete the folder")
+    except (ValueError, KeyError, TypeError) as error:
+        if isinstance(error, Damaged):
+            raise
+        raise Damaged(f"{folder / RECORD} is damaged ({error}): delete the folder") from error
+    return record
+
+
+def failure(folder: Path) -> dict[str, Any] | None:
+    """Why a run stopped, if it left word: `reason` and `code`."""
+    try:
+        found = json.loads((folder / FAILURE).read_bytes())
+        return {"reason": str(found["reason"]), "code": int(found["code"]), **found}
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
 
 
 def trouble(folder: Path) -> str | None:
@@ -36,21 +67,20 @@ def trouble(folder: Path) -> str | None:
         return None
     except FileNotFoundError:
         pass
-    except (OSError, ValueError) as error:
-        return f"its record cannot be read: {error}"
-    try:
-        return f"failed: {json.loads((folder / FAILURE).read_text())['reason']}"
-    except (OSError, ValueError, KeyError):
-        started = (folder / LOG).exists()
-        return "stopped without a word, see its log.txt" if started else "not run yet"
+    except (OSError, Damaged) as error:
+        return str(error)
+    if found := failure(folder):
+        return f"failed: {found['reason']}"
+    if (folder / RESUME).exists():
+        return "was killed, or runs at this moment; snakemake goes on where it was"
+    return "not run yet"
+
+
+def _seal(record: dict[str, Any]) -> str:
+    content = {name: value for name, value in record.items() if name != "seal"}
+    return hashlib.sha256(identity.canonical(content).encode()).hexdigest()
 
 
 def _write_json(path: Path, content: dict[str, Any]) -> None:
     text = json.dumps(content, indent=1, allow_nan=False, ensure_ascii=False) + "\n"
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.NamedTemporaryFile("w", dir=path.parent, delete=False) as file:
-        file.write(text)
-        file.flush()
-        os.fsync(file.fileno())
-    os.chmod(file.name, 0o644)
-    os.replace(file.name, path)
+    files.write(path, text.encode())

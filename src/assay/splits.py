@@ -8,22 +8,23 @@ import numpy as np
 from safetensors import safe_open
 from safetensors.numpy import save
 
+from assay import files
+
 SPLITS = ("train", "validation", "test")
 
 
-def path(folder: Path, split: str) -> Path:
+def name(split: str) -> str:
     """The file of a split, such as `train.safetensors`."""
-    return folder / f"{split}.safetensors"
+    return f"{split}.safetensors"
 
 
 def write(folder: Path, split: str, fields: dict[str, np.ndarray]) -> None:
     """Write a split's fields: arrays whose first axis counts examples."""
-    path(folder, split).write_bytes(
-        save({name: np.ascontiguousarray(array) for name, array in fields.items()})
-    )
+    arrays = {name: np.ascontiguousarray(array) for name, array in fields.items()}
+    files.write(folder / name(split), save(arrays))
 
 
-def read(folder: Path, split: str, fields: Iterable[str]) -> dict[str, Any]:
-    """Read some fields of a split as tensors on the CPU; the others stay unread."""
-    with safe_open(path(folder, split), framework="pt") as file:
+def read(path: Path, fields: Iterable[str]) -> dict[str, Any]:
+    """Read some fields of a split's file as tensors on the CPU; the others stay unread."""
+    with safe_open(path, framework="pt") as file:
         return {name: file.get_tensor(name) for name in fields}

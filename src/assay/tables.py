@@ -73,7 +73,8 @@ def _history(run: Run) -> list[dict[str, float]]:
     if not path.exists():
         return []
     with path.open(newline="") as file:
-        return [{name: float(value) for name, value in row.items()} for row in csv.DictReader(file)]
+        rows = list(csv.DictReader(file))
+    return [{name: float(row[name]) for name in row if name != "weights"} for row in rows]
 
 
 def _job(run: Run, found: dict, troubles: dict) -> dict[str, Any]:

@@ -1,6 +1,7 @@
 """The one place that builds a Trainer and fits."""
 
 import csv
+import io
 import logging
 import warnings
 from pathlib import Path
@@ -9,13 +10,16 @@ from typing import Any
 import pytorch_lightning as pl
 import torch
 from pytorch_lightning.plugins.environments import LightningEnvironment
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file, save
 from torch import Tensor
 
-from assay import optimizers, plugins, randomness
+from assay import checkpoints, files, optimizers, plugins, randomness
 from assay.batches import Batches, InOrder
-from assay.callbacks import Frozen, History, Randomness
-from assay.job import Job, JobError
+from assay.callbacks import Average, Frozen, History, Randomness
+from assay.execution import Execution
+from assay.faults import Exit, JobError
+from assay.job import Job
+from assay.resuming import Resuming
 
 WEIGHTS, HISTORY = "weights.safetensors", "history.csv"
 VALIDATION_BATCH_EXAMPLES = 1024
@@ -41,35 +45,82 @@ def set_up(settings: dict[str, Any]) -> None:
 
 
 def fit(
-    job: Job, objective: pl.LightningModule, train: dict[str, Tensor], validation: dict[str, Tensor]
+    job: Job,
+    objective: pl.LightningModule,
+    train: dict[str, Tensor],
+    validation: dict[str, Tensor],
+    execution: Execution,
 ) -> None:
     """Train an objective, and write the weights of its best validation and its history.
 
+    A run that was killed goes on from its last checkpoint, to the same bytes. What is written comes
+    from the last checkpoint's file.
+
     Args:
         job: its settings say `steps`, `batch_size`, `validate_every_steps`, `learning_rate`,
-            `weight_decay`, `warmup_steps`, `frozen`, `device` and `precision`.
+            `weight_decay`, `warmup_steps`, `frozen`, `device`, `precision`, and perhaps
+            `accumulate_batches`, `average_decay` and `patience`.
         objective: trained in place. It may bring its own `configure_optimizers`.
         train: tensors (n, ...) by field.
         validation: likewise; the only data that decides which weights are kept.
+        execution: how it is carried out.
 
     Raises:
-        JobError: the loss is no longer finite.
+        JobError: the loss is no longer finite, or the job has to stop.
     """
-    settings, seed = job.settings, job.seed
-    frozen = settings.get("frozen", [])
+    settings = job.settings
+    _choose_what_learns(objective, settings)
+    device = torch.device("cuda", 0) if settings["device"] == "gpu" else torch.device("cpu")
+    if device.type == "cuda":
+        job.ledger.synchronize = torch.cuda.synchronize
+    accumulate = settings.get("accumulate_batches", 1)
+    batches = Batches(
+        _to(train, torch.device("cpu") if execution.loader_workers else device),
+        settings["batch_size"],
+        settings["validate_every_steps"] * accumulate,
+        job.seed,
+        execution.loader_workers,
+    )
+    history = History(job, objective, execution.progress_seconds)
+    resuming = Resuming(job, batches, history, execution)
+    state = resuming.load()
+    if state is None or not state["finished"]:
+        trainer = _trainer(job, resuming, execution)
+        in_order = InOrder(_to(validation, device), VALIDATION_BATCH_EXAMPLES)
+        trainer.fit(objective, batches, in_order, ckpt_path=state and str(job.resume_folder))
+        history.restore(checkpoints.newest(job.resume_folder)["history"])
+    with job.ledger.spend("write"):
+        files.write(job.output / WEIGHTS, save(history.best_weights))
+        files.write(job.output / HISTORY, _as_csv(history.rows).encode())
+    job.metrics = _metrics(objective, history)
+    job.extra["monitor"] = {"metric": objective.MONITOR, "mode": objective.MODE}
+
+
+def _choose_what_learns(objective: pl.LightningModule, settings: dict[str, Any]) -> None:
     for name, parameter in objective.named_parameters():
-        parameter.requires_grad_(name.split(".")[0] not in frozen)
+        parameter.requires_grad_(name.split(".")[0] not in settings.get("frozen", []))
     if not pl.utilities.model_helpers.is_overridden("configure_optimizers", objective):
         objective.configure_optimizers = lambda: optimizers.adamw(objective, settings)
-    history = History(job.ledger, objective.MONITOR, objective.MODE, settings["batch_size"])
-    per_round = settings["validate_every_steps"]
-    trainer = pl.Trainer(
+
+
+def _trainer(job: Job, resuming: Resuming, execution: Execution) -> pl.Trainer:
+    settings = job.settings
+    callbacks = [
+        resuming,  # first: it looks between two batches
+        Randomness(job.seed, resuming.batches),
+        Frozen(settings.get("frozen", [])),
+        resuming.history,
+    ]
+    if "average_decay" in settings:
+        callbacks.append(Average(settings["average_decay"]))  # last: it takes its weights away
+    return pl.Trainer(
         accelerator=settings["device"],
         devices=1,
         precision=settings["precision"],
-        max_epochs=settings["steps"] // per_round,
-        callbacks=[Randomness(seed), Frozen(frozen), history],
-        plugins=[LightningEnvironment()],
+        max_epochs=execution.rounds or settings["steps"] // settings["validate_every_steps"],
+        accumulate_grad_batches=settings.get("accumulate_batches", 1),
+        callbacks=callbacks,
+        plugins=[LightningEnvironment(), checkpoints.Folder(job.resume_folder)],
         deterministic=True,
         logger=False,
         enable_checkpointing=False,
@@ -78,24 +129,11 @@ def fit(
         num_sanity_val_steps=0,
         use_distributed_sampler=False,
     )
-    device = trainer.strategy.root_device
-    if device.type == "cuda":
-        job.ledger.synchronize = torch.cuda.synchronize
-    trainer.fit(
-        objective,
-        Batches(_to(train, device), settings["batch_size"], per_round, seed),
-        InOrder(_to(validation, device), VALIDATION_BATCH_EXAMPLES),
-    )
-    with job.ledger.spend("write"):
-        save_file(history.best_weights, job.output / WEIGHTS)
-        _write_history(job.output / HISTORY, history.rows)
-    job.metrics = _metrics(objective, history)
-    job.extra["monitor"] = {"metric": objective.MONITOR, "mode": objective.MODE}
 
 
 def _metrics(objective: pl.LightningModule, history: History) -> dict[str, float]:
     """The row of the best validation, and the network's size."""
-    untimed = {name: value for name, value in history.best.items() if name != "seconds"}
+    untimed = {k: v for k, v in history.best.items() if k not in ("seconds", "weights")}
     sizes = {
         "parameters": sum(p.numel() for p in objective.parameters()),
         "trained_parameters": sum(p.numel() for p in objective.parameters() if p.requires_grad),
@@ -103,32 +141,35 @@ def _metrics(objective: pl.LightningModule, history: History) -> dict[str, float
     return {**untimed, **sizes}
 
 
-def load_weights(objective: pl.LightningModule, folder: Path, prefix: str = "") -> None:
+def load_weights(objective: pl.LightningModule, path: Path, prefix: str = "") -> None:
     """Load a run's weights into an objective.
 
     Args:
+        path: the file.
         prefix: only the entries that start so, such as `backbone.`; all of those must fit.
 
     Raises:
         JobError: the weights are not those of such a network.
     """
-    found = load_file(folder / WEIGHTS)
+    found = load_file(path)
     wanted = [name for name in objective.state_dict() if name.startswith(prefix)]
     chosen = {name: tensor for name, tensor in found.items() if name.startswith(prefix)}
     if set(chosen) != set(wanted):
-        raise JobError(f"{folder / WEIGHTS} holds another network: {sorted(chosen)} for {wanted}")
+        what = f"{path} holds another network: {sorted(chosen)} for {wanted}"
+        raise JobError(what, Exit.DATA)
     try:
         objective.load_state_dict(chosen, strict=False)
     except RuntimeError as error:
-        raise JobError(f"{folder / WEIGHTS} holds another network: {error}") from error
+        raise JobError(f"{path} holds another network: {error}", Exit.DATA) from error
 
 
 def _to(data: dict[str, Tensor], device: torch.device) -> dict[str, Tensor]:
     return {name: tensor.to(device) for name, tensor in data.items()}
 
 
-def _write_history(path: Path, rows: list[dict[str, float]]) -> None:
-    with path.open("w", newline="") as file:
-        writer = csv.DictWriter(file, fieldnames=list(rows[0]), lineterminator="\n")
-        writer.writeheader()
-        writer.writerows(rows)
+def _as_csv(rows: list[dict[str, Any]]) -> str:
+    text = io.StringIO()
+    writer = csv.DictWriter(text, fieldnames=list(rows[0]), lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(rows)
+    return text.getvalue()

@@ -25,7 +25,18 @@ for variable, folder in (
         [folder, *(part for part in rest if part != folder)]
     )
 
-from assay import devices, identity, plan, progress, study
+from assay import (
+    devices,
+    identity,
+    locks,
+    plan,
+    progress,
+    records,
+    study,
+    supervision,
+)
+
+HELD = []  # the lock of this folder
 
 
 def read_study():
@@ -68,6 +79,45 @@ def expand_targets(prepare_dag):
         return prepare_dag(*arguments, **options)
 
     return prepare
+
+
+def take_lock():
+    """Be the only snakemake in this folder, until this process ends in whatever way."""
+    path = Path(".snakemake", "assay.lock")
+    try:
+        held = locks.take(path)
+    except OSError as error:
+        logger.warning(f"{path} cannot be locked ({error.strerror}): run one at a time")
+        return
+    if held is None:
+        sys.exit(
+            f"Another snakemake is running in this folder: {locks.holder(path)}. "
+            "Wait for it or end it; two at once would disturb each other."
+        )
+    HELD.append(held)
+
+
+def refuse_read_only():
+    """Say before the first job that a folder cannot be written."""
+    for folder in map(Path, ("results", PLAN.folder)):
+        above = next(part for part in (folder, *folder.parents) if part.exists())
+        if not os.access(above, os.W_OK | os.X_OK):
+            sys.exit(
+                f"{above}: cannot be written, and the workflow writes {folder}/: make it writable "
+                "for you, or work in another folder"
+            )
+
+
+def forget_finished():
+    """Delete what runs have kept for the case of being killed, once they are complete."""
+    for run in PLAN.runs:
+        kept = Path(run.folder, records.RESUME)
+        if (
+            kept.exists()
+            and Path(run.record).exists()
+            and not locks.holder(kept / "lock")
+        ):
+            shutil.rmtree(kept)
 
 
 def link_runs():
@@ -204,9 +254,16 @@ def show_progress():
                 handler.setFormatter(Brief(handler))
 
 
-STUDY = read_study()
+PLAN = plan.Plan(read_study())
+STUDY = PLAN.study
 STUDY_JSON = identity.canonical(STUDY)
-PLAN = plan.Plan(STUDY)
+# Not among a rule's params, for it is no part of what a run is. The braces are for Snakemake.
+EXECUTION = (
+    shlex.quote(identity.canonical(PLAN.execution))
+    .replace("{", "{{")
+    .replace("}", "}}")
+)
+os.environ[supervision.PARENT] = supervision.mark(os.getpid())
 GPUS = 1 if STUDY["device"] == "gpu" else 0
 if GPUS and workflow.is_main_process and workflow.nodes is None:
     # Until jobs lease devices of their own, one at a time has the GPU.

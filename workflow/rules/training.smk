@@ -24,7 +24,8 @@ rule pretrain:
     params:
         arguments=arguments_of("pretrain"),
     shell:
-        "exec python -m assay.pretrain {params.arguments} > {log:q} 2>&1"
+        "exec python -m assay.pretrain {params.arguments}"
+        f" --execution {EXECUTION} > {{log:q}} 2>&1"
 
 
 rule finetune:
@@ -54,4 +55,5 @@ rule finetune:
     params:
         arguments=arguments_of("finetune"),
     shell:
-        "exec python -m assay.finetune {params.arguments} > {log:q} 2>&1"
+        "exec python -m assay.finetune {params.arguments}"
+        f" --execution {EXECUTION} > {{log:q}} 2>&1"

@@ -1,0 +1,24 @@
+"""How a training is carried out; nothing here can change a result, so nothing counts for it."""
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Execution:
+    """How a training is carried out.
+
+    Attributes:
+        checkpoint_seconds: the longest time between two checkpoints within a round. At the end of a
+            round there is one wherever it costs under 2% of the time since the last.
+        loader_workers: processes that cut batches ahead of the training; with 0 it does so itself.
+        progress_seconds: the longest time between two lines of progress in the log; 0 writes none.
+        rounds: train only so many rounds, as `accept` does; None trains them all.
+    """
+
+    checkpoint_seconds: float = 60.0
+    loader_workers: int = 0
+    progress_seconds: float = 10.0
+    rounds: int | None = None
+
+
+DEFAULT = Execution()

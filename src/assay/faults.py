@@ -1,0 +1,117 @@
+"""What can stop a run: an exit code for each kind, and words that say what to do."""
+
+import errno
+import shutil
+import traceback
+from collections.abc import Iterator
+from enum import IntEnum
+from pathlib import Path
+from typing import Any
+
+from assay import identity
+
+
+class Exit(IntEnum):
+    """How a job ends that does not succeed; the numbers follow sysexits.h where it has one."""
+
+    DATA = 65  # a file is missing, damaged or edited
+    DEVICE = 69  # the GPU was lost
+    CODE = 70  # an exception in the code, a plug-in's perhaps
+    MEMORY = 71  # of the host or the device
+    DISK = 74  # full, or failing
+    STOPPED = 75  # by a signal or with the workflow; goes on where it was
+    DIVERGED = 76  # the loss is no longer finite
+    PERMISSION = 77  # a folder cannot be written
+    CHANGED = 78  # the code or the machine is not the one that this run was planned for
+
+
+LASTING = (Exit.DATA, Exit.CODE, Exit.DIVERGED, Exit.CHANGED)  # trying again cannot help
+NO_SPACE = (errno.ENOSPC, errno.EDQUOT)
+NOT_ALLOWED = (errno.EACCES, errno.EPERM, errno.EROFS)
+NO_MEMORY = ("can't allocate memory", "Cannot allocate memory", "not enough memory", "bad_alloc")
+
+
+class JobError(Exception):
+    """Something the user can mend; its text says where it stands, what is wrong and what to do."""
+
+    def __init__(self, message: str, code: Exit) -> None:
+        super().__init__(message)
+        self.code = code
+
+
+def explain(error: BaseException, settings: dict[str, Any], output: Path) -> tuple[Exit, str]:
+    """The exit code that fits an exception, and a message for the user."""
+    for cause in _causes(error):
+        if isinstance(cause, JobError):
+            return cause.code, str(cause)
+        if isinstance(cause, OSError) and cause.errno in NO_SPACE:
+            return Exit.DISK, _disk_full(Path(cause.filename or output), output)
+        if isinstance(cause, OSError) and cause.errno in NOT_ALLOWED:
+            where = cause.filename or output
+            return (
+                Exit.PERMISSION,
+                f"{where}: cannot be written ({cause.strerror}): make the folder writable for you "
+                "and run snakemake again; what was saved is kept",
+            )
+        if _is_out_of_memory(cause):
+            return Exit.MEMORY, _out_of_memory(cause, settings)
+        if type(cause).__name__ == "AcceleratorError":
+            what = str(cause).splitlines()[0]
+            return (
+                Exit.DEVICE,
+                f"the GPU failed ({what}): look at nvidia-smi and run snakemake again; it goes on "
+                "where it was",
+            )
+    return Exit.CODE, f"{type(error).__name__}: {error}{_where(error)}"
+
+
+def _causes(error: BaseException) -> Iterator[BaseException]:
+    seen: BaseException | None = error
+    while seen is not None:
+        yield seen
+        seen = seen.__cause__ or seen.__context__
+
+
+def _disk_full(path: Path, output: Path) -> str:
+    free = ""
+    if output.exists():
+        free = f", {shutil.disk_usage(output).free / 1e6:.1f} MB are left"
+    return (
+        f"{path}: the disk is full{free}: free some space and run snakemake again; what was saved "
+        "is kept"
+    )
+
+
+def _is_out_of_memory(error: BaseException) -> bool:
+    if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":
+        return True
+    if isinstance(error, OSError) and error.errno == errno.ENOMEM:
+        return True
+    return isinstance(error, RuntimeError) and any(words in str(error) for words in NO_MEMORY)
+
+
+def _out_of_memory(error: BaseException, settings: dict[str, Any]) -> str:
+    whose = "the GPU" if type(error).__name__ == "OutOfMemoryError" else "the machine"
+    lines = str(error).splitlines()
+    detail = f" ({lines[0][:200]})" if lines else ""
+    size = f" (now {settings['batch_size']})" if "batch_size" in settings else ""
+    remedy = f"lower batch_size{size} or the model's size in the study"
+    if "batch_size" not in settings:
+        remedy = "choose a smaller data set, or a machine with more memory"
+    return (
+        f"{whose} has too little memory{detail}: {remedy}, or end what else uses it; nothing is "
+        "made smaller by itself, for that would change the result"
+    )
+
+
+def _where(error: BaseException) -> str:
+    """The line of this project's code that is nearest to where an exception was raised."""
+    frames = traceback.extract_tb(error.__traceback__)
+    ours = [frame for frame in frames if Path(frame.filename).is_relative_to(identity.SOURCE)]
+    if not ours:
+        return ""
+    path = Path(ours[-1].filename).relative_to(identity.SOURCE.parent)
+    return (
+        f", raised in {path}, line {ours[-1].lineno} ({ours[-1].name}); mend it and run snakemake "
+        "again (log.txt holds the traceback)"
+    )

@@ -1,0 +1,183 @@
+"""Saves the state of a training between two batches, and goes on from it bit by bit alike.
+
+Source of the rules: a checkpoint is taken where nothing is under way, before a batch whose number
+says all that is drawn for it; see `assay.batches` and `assay.randomness`.
+"""
+
+import time
+from typing import Any
+
+import numpy as np
+import pytorch_lightning as pl
+import torch
+from pytorch_lightning.callbacks import Callback
+
+from assay import checkpoints, devices
+from assay.batches import Batches
+from assay.callbacks import History
+from assay.execution import Execution
+from assay.faults import Exit, JobError
+from assay.job import Job
+
+LARGEST_SHARE = 0.02  # of the time between two checkpoints, for writing one
+FIRST_GUESS_SECONDS = 0.01
+
+
+class Resuming(Callback):
+    """Takes checkpoints, and puts a training back to where the last one was taken."""
+
+    def __init__(self, job: Job, batches: Batches, history: History, execution: Execution) -> None:
+        self.job, self.batches, self.history, self.execution = job, batches, history, execution
+        self.folder = job.resume_folder
+        self.made_with = fingerprint(job.settings)
+        self.cost_seconds = FIRST_GUESS_SECONDS
+        self.saved = time.perf_counter()
+        self.resumed = False
+        self.tested = False
+        self.accumulate = job.settings.get("accumulate_batches", 1)
+
+    def load(self) -> dict[str, Any] | None:
+        """Look for a checkpoint, and take from it what is not Lightning's.
+
+        Returns:
+            The checkpoint; None where training starts at its beginning.
+
+        Raises:
+            JobError: it was made on another kind of machine or with other packages.
+        """
+        checkpoints.clear_parts(self.folder)
+        state = checkpoints.newest(self.folder)
+        if state is None:
+            return None
+        if state["made_with"] != self.made_with:
+            raise JobError(
+                f"{self.folder}: this run was begun with {_words(state['made_with'])}; here is "
+                f"{_words(self.made_with)}, which would give other bits: go on there, or delete "
+                "the folder to start anew",
+                Exit.CHANGED,
+            )
+        self.job.ledger.resume(state["seconds"])
+        self.history.restore(state["history"])
+        self.batches.next = state["batch"]
+        self.resumed = not state["finished"]
+        print(f"resumed at batch {state['batch']}", flush=True)
+        return state
+
+    def on_train_start(self, trainer: pl.Trainer, module: pl.LightningModule) -> None:
+        self.job.supervision.listen()
+        self.job.supervision.careful(True)
+        self.saved = time.perf_counter()
+        if self.resumed:
+            if self._place():  # Lightning does so itself at the beginning of a round
+                for callback in trainer.callbacks:
+                    callback.on_train_epoch_start(trainer, module)
+                module.on_train_epoch_start()
+            else:
+                trainer.fit_loop.restarting = False
+
+    def on_train_batch_start(
+        self, trainer: pl.Trainer, module: pl.LightningModule, *_: Any
+    ) -> None:
+        # To Lightning, what follows is no restart: it would skip schedulers at the round's end.
+        trainer.fit_loop.restarting = False
+        stopping = self.job.supervision.reason is not None
+        if (stopping or self._due()) and self._possible(trainer, module):
+            self._save(trainer)
+            self.job.supervision.check()
+
+    def on_train_end(self, trainer: pl.Trainer, module: pl.LightningModule) -> None:
+        self.job.supervision.careful(False)
+        with self.job.ledger.spend("write"):
+            checkpoints.write(self.folder, self.batches.next, self._ours(finished=True))
+
+    def on_save_checkpoint(
+        self, trainer: pl.Trainer, module: pl.LightningModule, checkpoint: dict[str, Any]
+    ) -> None:
+        """Add what Lightning does not save, and set its counters to between two batches."""
+        checkpoint |= self._ours(finished=False)
+        for key in ("hyper_parameters", "hparams_name", "hparams_type"):
+            checkpoint.pop(key, None)  # of no use here, and perhaps of any type
+        first, place = divmod(self.batches.next - 1, self.batches.per_round)
+        loops = checkpoint["loops"]["fit_loop"]
+        begun = first + (place > 0)
+        epochs = {"ready": begun, "started": begun, "processed": first, "completed": first}
+        loops["epoch_progress"] = {"total": epochs, "current": dict(epochs)}
+        counted = ("ready", "started", "processed", "completed")
+        loops["epoch_loop.batch_progress"] = {
+            "total": dict.fromkeys(counted, self.batches.next - 1),
+            "current": dict.fromkeys(counted, place),
+            "is_last_batch": False,
+        }
+
+    def _ours(self, finished: bool) -> dict[str, Any]:
+        self.job.supervision.note()
+        total = self.job.ledger.total()
+        return {
+            "finished": finished,
+            "batch": self.batches.next - (not finished),
+            "history": self.history.state(),
+            "seconds": {phase: value for phase, value in total.items() if phase != "wall"},
+            "made_with": self.made_with,
+        }
+
+    def _place(self) -> int:
+        """How many batches of the round are done."""
+        return self.batches.next % self.batches.per_round
+
+    def _possible(self, trainer: pl.Trainer, module: pl.LightningModule) -> bool:
+        """Whether nothing is under way here that a checkpoint would lose."""
+        place = (self.batches.next - 1) % self.batches.per_round
+        if place == 0:
+            return True
+        gathered = bool(trainer._results) or any(map(_is_metric, module.modules()))
+        return place % self.accumulate == 0 and not gathered
+
+    def _due(self) -> bool:
+        elapsed = time.perf_counter() - self.saved
+        interval = self.execution.checkpoint_seconds
+        if interval and elapsed < self.cost_seconds / LARGEST_SHARE:
+            return False
+        return (self.batches.next - 1) % self.batches.per_round == 0 or elapsed >= interval
+
+    def _save(self, trainer: pl.Trainer) -> None:
+        if self.batches.next == 1:
+            return  # nothing has been learnt yet
+        self.history.check(trainer)
+        start = time.perf_counter()
+        with self.job.ledger.spend("checkpoint"):
+            trainer.save_checkpoint(self.folder / str(self.batches.next - 1))
+            if not self.tested:
+                self._test()
+        self.saved = time.perf_counter()
+        self.cost_seconds = self.saved - start
+
+    def _test(self) -> None:
+        """Read the first checkpoint again: a module or callback may keep what cannot be read."""
+        self.tested = True
+        if checkpoints.newest(self.folder) is None:
+            raise JobError(
+                f"{self.folder}: a checkpoint of this run cannot be read again: the module or a "
+                "callback puts objects into its state that are neither tensors nor numbers, texts, "
+                "lists and dicts of these",
+                Exit.CODE,
+            )
+
+
+def fingerprint(settings: dict[str, Any]) -> dict[str, Any]:
+    """What decides the bits of a result besides settings, code, data and seed."""
+    device = devices.describe(settings["device"], settings["threads"])
+    return {
+        "torch": str(torch.__version__),
+        "pytorch-lightning": pl.__version__,
+        "numpy": np.__version__,
+        "instructions": torch.backends.cpu.get_cpu_capability(),
+        **{f"device {key}": value for key, value in device.items()},
+    }
+
+
+def _words(made_with: dict[str, Any]) -> str:
+    return ", ".join(f"{name} {value}" for name, value in made_with.items())
+
+
+def _is_metric(module: torch.nn.Module) -> bool:
+    return any(kind.__module__.startswith("torchmetrics") for kind in type(module).__mro__)
