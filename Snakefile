@@ -15,9 +15,7 @@ rule all:
 
 
 onstart:
-    take_lock()
-    refuse_read_only()
-    link_runs()
+    pass_on_termination()
 
 
 onsuccess:

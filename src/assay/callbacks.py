@@ -191,13 +191,13 @@ class History(Callback):
             JobError: a loss since the last validation, a measured value or a weight is not finite.
         """
         finite = torch.stack(self.losses).isfinite().tolist() if self.losses else []
-        remedy = "lower learning_rate or raise warmup_steps; the checkpoint before it is kept"
+        remedy = "lower learning_rate or raise warmup_steps; what was saved before is kept"
         if not all(finite):
             place = finite.index(False)
             batches = trainer.global_step * self.accumulate - len(finite) + place
             raise JobError(
-                f"the loss is {float(self.losses[place])} at step {batches // self.accumulate + 1} "
-                f"(learning rate {self.rates[place]:.4g}): {remedy}",
+                f"the training loss ({float(self.losses[place])}) is not finite at step "
+                f"{batches // self.accumulate + 1} (learning rate {self.rates[place]:.4g}): {remedy}",
                 Exit.DIVERGED,
             )
         wrong = [name for name, value in (measured or {}).items() if not math.isfinite(value)]
@@ -205,7 +205,7 @@ class History(Callback):
         wrong += [name for name, weight in named if not weight.isfinite().all()][:1]
         if wrong:
             raise JobError(
-                f"{wrong[0]} is not finite after step {trainer.global_step} (learning rate "
+                f"{wrong[0]} is not finite at step {trainer.global_step} (learning rate "
                 f"{self.rates[-1]:.4g}): {remedy}",
                 Exit.DIVERGED,
             )

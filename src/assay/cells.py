@@ -28,13 +28,19 @@ def _summary_row(tables: Tables, row: dict[str, Any]) -> dict[str, str]:
     part = "" if trained == size else f" ({trained:,.0f} trained)"
     return cells | {
         "score": with_interval(metric, *score),
-        "training": seconds(row["training_seconds_mean"]),
+        "training": _training(row),
         "to target": _to_target(row),
         "pretraining": f"{100 * row['pretraining_share_mean']:.0f}%",
         "parameters": f"{size:,.0f}{part}",
         "n": n,
         "device": row["device"],
     }
+
+
+def _training(row: dict[str, Any]) -> str:
+    """The mean, and how many of its runs were interrupted: their times are less sure."""
+    interrupted = f" ({int(row['resumed'])} of {row['n']} interrupted)" if row["resumed"] else ""
+    return seconds(row["training_seconds_mean"]) + interrupted
 
 
 def _to_target(row: dict[str, Any]) -> str:
@@ -97,10 +103,17 @@ def runs(tables: Tables) -> Cells:
             "run": row["folder"],
             "wall": seconds(row["wall_seconds"]) if row["status"] == "complete" else "–",
             "train": seconds(row["train_seconds"]) if row["status"] == "complete" else "–",
+            "lost": _lost(row) if row["status"] == "complete" else "–",
             "status": row["reason"] or "complete",
         }
         for row in tables.runs.to_dict("records")
     ]
+
+
+def _lost(row: dict[str, Any]) -> str:
+    if row["attempts"] == 1:
+        return "–"
+    return f"{seconds(row['lost_seconds'])} in {row['attempts'] - 1:.0f} interruptions"
 
 
 def answer(tables: Tables) -> str:

@@ -3,7 +3,8 @@
 import os
 import sys
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -117,49 +118,52 @@ def run(
         digest: what the workflow expects this run to be; None when run by hand.
     """
     title = " ".join([stage, output.parent.name, *([] if seed is None else [f"seed {seed}"])])
+    with (
+        explained(title, settings, output),
+        locks.hold(output / records.RESUME / LOCK, _tell_of_waiting),
+    ):
+        (output / records.FAILURE).unlink(missing_ok=True)
+        job = Job(stage, settings, parents, seed, output)
+        if digest not in (None, job.digest):
+            raise JobError(
+                f"{output}: the code under src/ or a parent run was changed after snakemake was "
+                f"started (this run would now be {job.digest}); run snakemake again",
+                Exit.CHANGED,
+            )
+        work(job)
+        with job.ledger.spend("write"):
+            records.write(output, job.record())
+        print(f"{title}: done in {job.ledger.total()['wall']:.1f} s, see {output}", flush=True)
+
+
+@contextmanager
+def explained(title: str, settings: dict[str, Any], output: Path) -> Iterator[None]:
+    """Turn an exception into a message, a word left in the run's folder, and an exit code.
+
+    Within one call of snakemake, a run that failed for a reason that lasts is not tried again.
+    """
     try:
-        _refuse_to_repeat(output)
-        with locks.hold(output / records.RESUME / LOCK, _tell_of_waiting):
-            (output / records.FAILURE).unlink(missing_ok=True)
-            job = Job(stage, settings, parents, seed, output)
-            if digest not in (None, job.digest):
-                raise JobError(
-                    f"{output}: the code under src/ or a parent run was changed after snakemake "
-                    f"was started (this run would now be {job.digest}); run snakemake again",
-                    Exit.CHANGED,
-                )
-            work(job)
-            with job.ledger.spend("write"):
-                records.write(output, job.record())
-            print(f"{title}: done in {job.ledger.total()['wall']:.1f} s, see {output}", flush=True)
+        earlier, workflow = records.failure(output), os.environ.get(PARENT)
+        if earlier and workflow and earlier.get("workflow") == workflow:
+            code = Exit(earlier["code"])
+            if code in faults.LASTING:
+                raise JobError(earlier["reason"], code)
+        yield
     except Exception as error:
         code, reason = faults.explain(error, settings, output)
         if code == Exit.CODE:
             traceback.print_exc()
-        _leave(output, code, reason)
         print(f"{title}: {reason}", file=sys.stderr, flush=True)
+        failure = {"reason": reason, "code": int(code), "workflow": os.environ.get(PARENT)}
+        try:
+            records.write_failure(output, failure)
+        except OSError as fault:
+            print(f"{output}: the reason could not be written: {fault}", file=sys.stderr)
         sys.exit(code)
 
 
 def _tell_of_waiting(who: str) -> None:
     print(f"waiting for {who}, which is at work on this run", flush=True)
-
-
-def _leave(output: Path, code: Exit, reason: str) -> None:
-    """Leave word of a failure, where that is still possible."""
-    failure = {"reason": reason, "code": int(code), "workflow": os.environ.get(PARENT)}
-    try:
-        records.write_failure(output, failure)
-    except OSError as error:
-        print(f"{output}: the reason could not be written: {error}", file=sys.stderr)
-
-
-def _refuse_to_repeat(output: Path) -> None:
-    """Within one call of snakemake, do not retry what cannot go better the next time."""
-    earlier, workflow = records.failure(output), os.environ.get(PARENT)
-    same_call = earlier and workflow and earlier.get("workflow") == workflow
-    if same_call and earlier["code"] in faults.LASTING:
-        raise JobError(earlier["reason"], Exit(earlier["code"]))
 
 
 def _parent(role: str, folder: Path) -> dict[str, Any]:

@@ -39,9 +39,10 @@ class Progress:
         left = f", about {duration(self.remaining_seconds())} left" if self.done < total else ""
         return f"{_now()}  done   {title} in {duration(took)}  [{self.done} of {total}{left}]"
 
-    def fail(self, job: int) -> None:
-        """A job has failed."""
-        self.running.pop(job, None)
+    def fail(self, job: int, reason: str) -> str:
+        """A job has failed. Returns the line to show."""
+        _, title, _ = self.running.pop(job, ("", "a job", 0.0))
+        return f"{_now()}  FAILED {title}: {reason}"
 
     def remaining_seconds(self) -> float:
         """The work that is left, at the mean of what was seen, spread over the cores."""

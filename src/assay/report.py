@@ -1,14 +1,14 @@
 """Report: write the page, tables, figures and numbers of a study from the records of its runs."""
 
 import json
-import sys
 from pathlib import Path
 from typing import Any
 
 import jinja2
 from jsonargparse import auto_cli
 
-from assay import cells, drawing, latex, records, tables
+from assay import cells, drawing, job, latex, records, tables
+from assay.faults import Exit, JobError
 from assay.plan import Plan
 
 TEMPLATES = Path(__file__).resolve().parent / "templates"
@@ -25,10 +25,18 @@ def report(
         digest: what the workflow expects this report to be.
         partial: leave no record, so that the workflow makes the report again.
     """
-    plan = Plan(settings)
+    with job.explained(f"report {output.name}", {}, output):
+        _write(Plan(settings), output, digest, partial)
+
+
+def _write(plan: Plan, output: Path, digest: str | None, partial: bool) -> None:
     if digest not in (None, plan.digest):
-        sys.exit("report: the study or the code under src/ was changed after snakemake was started")
-    found = tables.collect(plan)
+        raise JobError(
+            "the study or the code under src/ was changed after snakemake was started; run "
+            "snakemake again",
+            Exit.CHANGED,
+        )
+    found, settings = tables.collect(plan), plan.study
     output.mkdir(parents=True, exist_ok=True)
     (output / records.RECORD).unlink(missing_ok=True)
     for name in ("results", "summary", "comparisons", "runs"):

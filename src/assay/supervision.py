@@ -76,9 +76,8 @@ class Supervision:
         return time.perf_counter() - self.started
 
     def _signalled(self, number: int, frame: FrameType | None) -> None:
-        again = self.reason is not None
         self.reason = f"it got {signal.Signals(number).name}"
-        if again or not self._careful:
+        if not self._careful:
             self.check()
 
     def _watch(self) -> None:

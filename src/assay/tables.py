@@ -90,7 +90,7 @@ def _job(run: Run, found: dict, troubles: dict) -> dict[str, Any]:
         record = found[run.folder]
         row |= {"device": _device(record), "started": record["started"]}
         row |= {f"{phase}_seconds": value for phase, value in record["seconds"].items()}
-        row["peak_memory_bytes"] = record["peak_memory_bytes"]
+        row |= {key: record[key] for key in ("peak_memory_bytes", "attempts")}
         row |= record["metrics"]
     return row
 
@@ -131,6 +131,7 @@ def _result(run: Run, study: dict, found: dict, troubles: dict, histories: dict)
             "parameters": found[trained.folder]["metrics"]["parameters"],
             "trained_parameters": found[trained.folder]["metrics"]["trained_parameters"],
             "device": _device(found[trained.folder]),
+            "resumed": any(found[r.folder]["attempts"] > 1 for r in (start, trained) if r),
         }
     return row | {f"{stage}_folder": r.folder if r else "" for stage, r in folders.items()}
 
@@ -202,6 +203,7 @@ def _summary(study: dict[str, Any], results: pd.DataFrame) -> pd.DataFrame:
                 "parameters": int(done["parameters"].iloc[0]),
                 "trained_parameters": int(done["trained_parameters"].iloc[0]),
                 "device": " / ".join(sorted(set(done["device"]))),
+                "resumed": int(done["resumed"].sum()),
             }
         rows.append(row)
     return pd.DataFrame(rows)

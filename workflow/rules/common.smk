@@ -5,10 +5,12 @@ import logging
 import os
 import shlex
 import shutil
+import signal
 import subprocess
 import sys
 from pathlib import Path
 
+import psutil
 from snakemake.exceptions import WorkflowError
 from snakemake.logging import logger
 from snakemake_interface_logger_plugins.common import LogEvent
@@ -62,20 +64,24 @@ def read_study():
     return found
 
 
-def expand_targets(prepare_dag):
-    """Let a person type a stage, an experiment or a path without digest as a target.
+def before_planning(prepare_dag):
+    """Take up the targets that a person typed, and be alone before anything is decided.
 
     Snakemake knows the targets only once this file has been read, and refuses the name of a stage
     since a stage has wildcards. So the step in which it takes up the targets is wrapped.
     """
 
     def prepare(*arguments, **options):
-        targets = workflow.dag_settings.targets
-        if workflow.is_main_process and targets:
+        if workflow.is_main_process:
+            targets = workflow.dag_settings.targets or ()
             expanded = [PLAN.select(target) or [target] for target in targets]
             workflow.dag_settings.targets = [
                 path for paths in expanded for path in paths
             ]
+            if workflow.executor_plugin and not workflow.dryrun:
+                take_lock()
+                refuse_read_only()
+                link_runs()
         return prepare_dag(*arguments, **options)
 
     return prepare
@@ -106,6 +112,19 @@ def refuse_read_only():
                 f"{above}: cannot be written, and the workflow writes {folder}/: make it writable "
                 "for you, or work in another folder"
             )
+
+
+def pass_on_termination():
+    """Let the jobs save their state when snakemake alone is asked to end."""
+    finish = signal.getsignal(signal.SIGTERM)
+
+    def terminate(number, frame):
+        for job in psutil.Process().children(recursive=True):
+            job.terminate()
+        finish(number, frame)
+
+    if workflow.nodes is None:
+        signal.signal(signal.SIGTERM, terminate)
 
 
 def forget_finished():
@@ -201,6 +220,16 @@ def needs_of(stage, **files):
     return needs
 
 
+def why_failed(folder, log):
+    """What a job has left word of, or where its last words stand."""
+    if found := records.failure(folder):
+        return f"{found['reason']} [exit code {found['code']}, {log}]"
+    return (
+        "was killed, by hand or by the system for want of memory; snakemake goes on "
+        f"where it was [{log}]"
+    )
+
+
 class Brief(logging.Formatter):
     """Snakemake's messages for the terminal, with a line instead of a block per job."""
 
@@ -233,8 +262,13 @@ class Brief(logging.Formatter):
             return self.progress.start(record.jobid, record.rule_name, words)
         elif event == LogEvent.JOB_FINISHED:
             return self.progress.finish(record.job_id)
-        elif event == LogEvent.JOB_ERROR:
-            self.progress.fail(record.jobid)
+        elif event == LogEvent.JOB_ERROR and record.log:
+            log, made = (
+                str(files[0]).split(" (")[0] for files in (record.log, record.output)
+            )
+            return self.progress.fail(record.jobid, why_failed(Path(made).parent, log))
+        elif event == LogEvent.ERROR and "CalledProcessError in file" in record.msg:
+            return ""  # the line above says more
         elif event in self.SILENT or (
             event is None and str(record.msg).startswith(self.CHATTER)
         ):
@@ -272,14 +306,8 @@ if GPUS and workflow.is_main_process and workflow.nodes is None:
 ENVIRONMENT = Path(workflow.basedir, "environment.yml")
 RUN = "{name}/seed{seed}-{digest}"
 
-workflow._prepare_dag = expand_targets(workflow._prepare_dag)
+workflow._prepare_dag = before_planning(workflow._prepare_dag)
 show_progress()
-if (
-    workflow.is_main_process
-    and not workflow.output_settings.dryrun
-    and Path("results").is_dir()
-):
-    link_runs()
 
 
 wildcard_constraints:
