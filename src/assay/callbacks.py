@@ -196,8 +196,8 @@ class History(Callback):
             place = finite.index(False)
             batches = trainer.global_step * self.accumulate - len(finite) + place
             raise JobError(
-                f"the training loss ({float(self.losses[place])}) is not finite at step "
-                f"{batches // self.accumulate + 1} (learning rate {self.rates[place]:.4g}): {remedy}",
+                f"the training loss is not finite at step {batches // self.accumulate + 1} "
+                f"({float(self.losses[place])}, learning rate {self.rates[place]:.4g}): {remedy}",
                 Exit.DIVERGED,
             )
         wrong = [name for name, value in (measured or {}).items() if not math.isfinite(value)]

@@ -36,6 +36,11 @@ class Run:
         return f"{self.folder}/record.json"
 
     @property
+    def title(self) -> str:
+        """Its folder's path without `results/` and without the digest, for people."""
+        return f"{self.stage}/{self.name}" + ("" if self.seed is None else f"/seed{self.seed}")
+
+    @property
     def settings_json(self) -> str:
         """The settings as one canonical argument."""
         return identity.canonical(self.settings)
@@ -112,7 +117,7 @@ class Plan:
 
     def links(self) -> dict[str, str]:
         """Path without a digest -> the folder of the current run, for people."""
-        return {f"{LINKS}/{self.name}/{_short(run)}": run.folder for run in self.runs}
+        return {f"{LINKS}/{self.name}/{run.title}": run.folder for run in self.runs}
 
     def select(self, target: str) -> list[str]:
         """The records behind a word or path that a person typed; empty where it names no run.
@@ -124,11 +129,7 @@ class Plan:
         return [run.record for run in self.runs if path in _called(run)]
 
 
-def _short(run: Run) -> str:
-    return f"{run.stage}/{run.name}" + ("" if run.seed is None else f"/seed{run.seed}")
-
-
 def _called(run: Run) -> Iterable[str]:
-    short = _short(run)
+    short = run.title
     named = {run.name} if run.stage != "prepare" else set()
     return {run.stage, f"{run.stage}/{run.name}", short, f"results/{short}", run.folder, *named}

@@ -36,6 +36,7 @@ from assay import (
     records,
     study,
     supervision,
+    why,
 )
 
 HELD = []  # the lock of this folder
@@ -230,8 +231,32 @@ def why_failed(folder, log):
     )
 
 
-class Brief(logging.Formatter):
-    """Snakemake's messages for the terminal, with a line instead of a block per job."""
+def explanation():
+    """What is about to run, because of which change, and for how long."""
+    due = {str(Path(job.output[0]).parent) for job in workflow.dag.needrun_jobs()}
+    page = "the study, its code or a run changed" if PLAN.folder in due else None
+    return why.table(why.reasons(PLAN, due), workflow.cores or 1, page)
+
+
+class Explained(logging.Formatter):
+    """Snakemake's messages for the terminal, and why each run is due."""
+
+    def __init__(self, handler):
+        super().__init__()
+        self.handler = handler
+        self.full = handler.formatter
+        self.told = False
+
+    def format(self, record):
+        text = self.full.format(record)
+        if getattr(record, "event", None) == LogEvent.RUN_INFO and not self.told:
+            self.told = True
+            text = "\n".join([text, *explanation(), ""])
+        return text
+
+
+class Brief(Explained):
+    """The same with a line instead of a block per job."""
 
     SILENT = {
         LogEvent.WORKFLOW_STARTED,
@@ -247,9 +272,7 @@ class Brief(logging.Formatter):
     )
 
     def __init__(self, handler):
-        super().__init__()
-        self.handler = handler
-        self.full = handler.formatter
+        super().__init__(handler)
         self.progress = progress.Progress()
 
     def format(self, record):
@@ -257,6 +280,7 @@ class Brief(logging.Formatter):
         event = getattr(record, "event", None)
         if event == LogEvent.RUN_INFO:
             self.progress.expect(record.stats, workflow.cores)
+            return "\n".join([*explanation(), ""])
         elif event == LogEvent.JOB_INFO:
             words = [record.rule_name, *map(str, record.wildcards.values())][:3]
             return self.progress.start(record.jobid, record.rule_name, words)
@@ -279,13 +303,12 @@ class Brief(logging.Formatter):
 def show_progress():
     """Make the terminal brief; the log below .snakemake/log/ keeps every detail."""
     output = workflow.output_settings
-    plain = not (
-        output.dryrun or output.verbose or output.printshellcmds or output.quiet
-    )
+    plain = not (output.verbose or output.printshellcmds or output.quiet)
     if workflow.is_main_process and plain:
         for handler in logger.handlers:
             if handler.name == "DefaultStreamHandler":
-                handler.setFormatter(Brief(handler))
+                kind = Explained if output.dryrun else Brief
+                handler.setFormatter(kind(handler))
 
 
 PLAN = plan.Plan(read_study())

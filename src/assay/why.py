@@ -1,0 +1,273 @@
+"""Why: what a study would run, which change caused each run, and how long it will take."""
+
+import os
+import statistics
+import sys
+from collections.abc import Collection, Iterator
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+from assay import identity, records, study
+from assay.plan import Plan, Run
+from assay.progress import duration
+
+SAMPLE = 20  # records that a prediction is made from
+NAMED = 3  # files that a line names
+
+
+@dataclass(frozen=True)
+class Reason:
+    """Why a run would be made.
+
+    Attributes:
+        causes: what differs from the run that was made before, or why there is none.
+        seconds: how long it will take, as earlier runs of its stage tell; None where none does.
+    """
+
+    run: Run
+    causes: tuple[str, ...]
+    seconds: float | None
+
+
+def why(study: Path = Path("config.yaml"), run: str | None = None) -> None:
+    """Tell what `snakemake` would run now, and which change caused it. Nothing is run.
+
+    Args:
+        study: the study's file.
+        run: tell of these runs alone: a stage, an experiment, or a path such as
+            `finetune/scratch_few/seed0`.
+    """
+    plan = read(study)
+    wanted = due(plan)
+    if run is None:
+        print("\n".join(table(reasons(plan, wanted), os.cpu_count() or 1, _report(plan))))
+        return
+    chosen = [plan.by_folder[os.path.dirname(record)] for record in plan.select(run)]
+    if not chosen:
+        titles = ", ".join(dict.fromkeys(r.title for r in plan.runs[:4]))
+        sys.exit(f"{run}: is no run of {plan.name}; there is {titles}, ...")
+    found = {reason.run.folder: reason for reason in reasons(plan, wanted)}
+    for one in chosen:
+        print("\n".join(_in_full(one, found.get(one.folder))))
+
+
+def read(path: Path) -> Plan:
+    """The plan of a study's file, or an exit with what is wrong with it."""
+    try:
+        return Plan(study.read(path))
+    except study.StudyError as error:
+        sys.exit(str(error))
+
+
+def due(plan: Plan) -> set[str]:
+    """The folders of the runs that are not complete, or whose parents are not."""
+    found: set[str] = set()
+    for run in plan.runs:
+        again = any(parent.folder in found for parent in run.parents.values())
+        if again or not Path(run.record).exists():
+            found.add(run.folder)
+    return found
+
+
+def reasons(plan: Plan, wanted: Collection[str]) -> list[Reason]:
+    """Why each of some runs would be made.
+
+    Args:
+        wanted: their folders.
+    """
+    chosen = [run for run in plan.runs if run.folder in wanted]
+    forecast = _Forecast()
+    return [Reason(run, tuple(_causes(run, wanted)), forecast.seconds(run)) for run in chosen]
+
+
+def table(found: list[Reason], cores: int, report: str | None) -> list[str]:
+    """Lines for a terminal: a line per stage, name and cause, and the time in all.
+
+    Args:
+        report: why the report would be made; None where it would not.
+    """
+    grouped: dict[tuple, list[Reason]] = {}
+    for reason in found:
+        key = (reason.run.stage, reason.run.name, reason.causes)
+        grouped.setdefault(key, []).append(reason)
+    rows = [
+        (f"{stage} {name}", _seeds(group), _each(group), "; ".join(causes))
+        for (stage, name, causes), group in grouped.items()
+    ]
+    if report:
+        rows.append(("report", "", "", report))
+    if not rows:
+        return ["Nothing would run: every run of the study is complete, and so is its report."]
+    rows.insert(0, ("would run", "seeds", "each", "because"))
+    widths = [max(len(row[column]) for row in rows) for column in range(3)]
+    lines = [
+        "  ".join([*(cell.ljust(width) for cell, width in zip(row, widths, strict=False)), row[3]])
+        for row in rows
+    ]
+    return [*lines, _in_all(found, cores)]
+
+
+def _in_all(found: list[Reason], cores: int) -> str:
+    known = {reason.run.folder: reason.seconds for reason in found if reason.seconds is not None}
+    unknown = len(found) - len(known)
+    chains: dict[str, float] = {}
+    for reason in found:  # parents come first
+        before = max((chains.get(p.folder, 0.0) for p in reason.run.parents.values()), default=0.0)
+        chains[reason.run.folder] = before + known.get(reason.run.folder, 0.0)
+    seconds = max([sum(known.values()) / cores, *chains.values()])
+    text = f"{len(found)} runs, about {duration(seconds)} on {cores} cores"
+    if not known:
+        text = f"{len(found)} runs; how long they take is not known before some are made"
+    elif unknown:
+        text += f", and {unknown} of which no earlier run tells"
+    return text
+
+
+def _seeds(group: list[Reason]) -> str:
+    seeds = [reason.run.seed for reason in group if reason.run.seed is not None]
+    if len(seeds) > 2 and seeds == list(range(seeds[0], seeds[-1] + 1)):
+        return f"{seeds[0]}-{seeds[-1]}"
+    return ",".join(map(str, seeds)) if len(seeds) < 8 else f"{len(seeds)} of them"
+
+
+def _each(group: list[Reason]) -> str:
+    known = [reason.seconds for reason in group if reason.seconds is not None]
+    return duration(statistics.mean(known)) if known else "?"
+
+
+def _in_full(run: Run, reason: Reason | None) -> Iterator[str]:
+    yield f"{run.title}: {run.folder}"
+    if reason is None:
+        yield f"  complete since {records.read(Path(run.folder))['finished']}; would not run"
+        return
+    yield from (f"  because {cause}" for cause in reason.causes)
+    if compared := _nearest(run):
+        yield f"  compared with {compared[0]}"
+    took = "not known" if reason.seconds is None else f"about {duration(reason.seconds)}"
+    yield f"  it will take: {took}"
+
+
+def _causes(run: Run, wanted: Collection[str]) -> Iterator[str]:
+    if Path(run.record).exists():
+        again = [parent for parent in run.parents.values() if parent.folder in wanted]
+        yield from (f"its parent {_name(parent)} is made again" for parent in again)
+        if not again:
+            yield "it was asked for, or one of its files is gone"
+        return
+    folder = Path(run.folder)
+    if failed := records.failure(folder):
+        yield f"it did not end: {failed['reason']}"
+    elif (folder / records.RESUME).exists():
+        yield "it was killed, and goes on from its last checkpoint"
+    nearest = _nearest(run)
+    if nearest is not None:
+        yield from _differences(run, nearest[1])
+    elif not failed and not (folder / records.RESUME).exists():
+        others = list(Path(f"results/{run.stage}/{run.name}").glob("*/record.json"))
+        yield "this seed was never made" if others else "it was never made"
+
+
+def _nearest(run: Run) -> tuple[Path, dict[str, Any]] | None:
+    """The complete run of the same stage, name and seed that differs least, the latest of those."""
+    pattern = "*" if run.seed is None else f"seed{run.seed}-*"
+    ranked = []
+    for path in Path(f"results/{run.stage}/{run.name}").glob(f"{pattern}/record.json"):
+        try:
+            record = records.read(path.parent)
+        except (OSError, records.Damaged):
+            continue
+        count = len(list(_differences(run, record)))
+        ranked.append((-count, record["finished"], str(path.parent), record))
+    if not ranked:
+        return None
+    *_, folder, record = max(ranked, key=lambda entry: entry[:3])
+    return Path(folder), record
+
+
+def _differences(run: Run, record: dict[str, Any]) -> Iterator[str]:
+    """What is another now than it was when a run was made: settings, files, parents."""
+    old, new = _flat(record["settings"]), _flat(run.settings)
+    for key in sorted(old.keys() | new.keys()):
+        before, after = (values.get(key, "none") for values in (old, new))
+        if before != after:
+            yield f"{key}: {before} -> {after}"
+    before, after = record["code"], identity.code(*identity.modules(run.stage, run.settings))
+    files = [f for f in sorted(before.keys() | after.keys()) if before.get(f) != after.get(f)]
+    if files:
+        named = ", ".join(f"src/{file}" for file in files[:NAMED])
+        more = f" and {len(files) - NAMED} more" if len(files) > NAMED else ""
+        yield f"{named}{more} changed"
+    for role in sorted(record["parents"].keys() | run.parents.keys()):
+        parent, earlier = run.parents.get(role), record["parents"].get(role, {}).get("digest")
+        if parent is None:
+            yield f"its parent {role} was dropped"
+        elif parent.digest != earlier:
+            yield f"its parent {_name(parent)} changed"
+
+
+def _name(run: Run) -> str:
+    return f"{run.stage}/{run.name}"
+
+
+def _flat(settings: Any, place: tuple[str, ...] = ()) -> dict[str, Any]:
+    if not isinstance(settings, dict):
+        return {".".join(place): settings}
+    flat: dict[str, Any] = {}
+    for key, value in settings.items():
+        flat |= _flat(value, (*place, key))
+    return flat
+
+
+def _report(plan: Plan) -> str | None:
+    try:
+        made = records.read(Path(plan.folder))
+    except FileNotFoundError:
+        return "it was never made, or runs were missing in it"
+    except records.Damaged as error:
+        return str(error)
+    if made["digest"] == plan.digest:
+        return None
+    if made["parents"] != {run.folder: run.digest for run in plan.runs}:
+        return "runs changed"
+    return "the study's report section or the code of the report changed"
+
+
+class _Forecast:
+    """How long runs will take, from records of the same stage and, where there are, name."""
+
+    def __init__(self) -> None:
+        self.known: dict[str, list[dict[str, Any]]] = {}
+
+    def seconds(self, run: Run) -> float | None:
+        """The median of earlier runs, their training scaled to this run's number of steps."""
+        earlier = self._records(f"{run.stage}/{run.name}") or self._records(f"{run.stage}/*")
+        return statistics.median(_scaled(run, record) for record in earlier) if earlier else None
+
+    def _records(self, pattern: str) -> list[dict[str, Any]]:
+        if pattern not in self.known:
+            paths = islice(Path("results").glob(f"{pattern}/*/record.json"), SAMPLE)
+            self.known[pattern] = list(_readable(paths))
+        return self.known[pattern]
+
+
+def _readable(paths: Iterator[Path]) -> Iterator[dict[str, Any]]:
+    for path in paths:
+        try:
+            yield records.read(path.parent)
+        except (OSError, records.Damaged):
+            continue
+
+
+def _scaled(run: Run, record: dict[str, Any]) -> float:
+    seconds = record["seconds"]
+    steps = run.settings.get("steps", 1) / record["settings"].get("steps", 1)
+    growing = seconds["train"] + seconds["validate"] + seconds["checkpoint"]
+    return seconds["wall"] - seconds["lost"] + growing * (steps - 1)
+
+
+if __name__ == "__main__":
+    from jsonargparse import auto_cli  # here, since the workflow imports this module as well
+
+    auto_cli(why, as_positional=False)
