@@ -23,5 +23,4 @@ onsuccess:
 
 
 onerror:
-    forget_finished()
     report_what_there_is()

@@ -154,7 +154,7 @@ def _causes(run: Run, wanted: Collection[str]) -> Iterator[str]:
         again = [parent for parent in run.parents.values() if parent.folder in wanted]
         yield from (f"its parent {_name(parent)} is made again" for parent in again)
         if not again:
-            yield "it was asked for, or one of its files is gone"
+            yield "it was asked for, lacks a file, or Snakemake was killed before it noted the end"
         return
     folder = Path(run.folder)
     if failed := records.failure(folder):

@@ -129,14 +129,10 @@ def pass_on_termination():
 
 
 def forget_finished():
-    """Delete what runs have kept for the case of being killed, once they are complete."""
-    for run in PLAN.runs:
-        kept = Path(run.folder, records.RESUME)
-        if (
-            kept.exists()
-            and Path(run.record).exists()
-            and not locks.holder(kept / "lock")
-        ):
+    """Delete what runs have kept for the case of being killed, once Snakemake knows of their end."""
+    for job in workflow.dag.jobs:
+        kept = Path(job.output[0]).with_name(records.RESUME) if job.output else None
+        if kept and kept.exists() and not locks.holder(kept / "lock"):
             shutil.rmtree(kept)
 
 
@@ -233,30 +229,33 @@ def why_failed(folder, log):
 
 def explanation():
     """What is about to run, because of which change, and for how long."""
-    due = {str(Path(job.output[0]).parent) for job in workflow.dag.needrun_jobs()}
+    jobs = [job for job in workflow.dag.needrun_jobs() if job.output]
+    due = {str(Path(job.output[0]).parent) for job in jobs}
     page = "the study, its code or a run changed" if PLAN.folder in due else None
     return why.table(why.reasons(PLAN, due), workflow.cores or 1, page)
 
 
 class Explained(logging.Formatter):
-    """Snakemake's messages for the terminal, and why each run is due."""
+    """Snakemake's messages of a dry run, and at its end why each run is due."""
 
     def __init__(self, handler):
         super().__init__()
         self.handler = handler
         self.full = handler.formatter
-        self.told = False
+        self.table = None
 
     def format(self, record):
         text = self.full.format(record)
-        if getattr(record, "event", None) == LogEvent.RUN_INFO and not self.told:
-            self.told = True
-            text = "\n".join([text, *explanation(), ""])
+        if getattr(record, "event", None) == LogEvent.RUN_INFO:
+            if self.table is None:  # jobs are counted before and after they are listed
+                self.table = explanation()
+            else:
+                text = "\n".join([text, *self.table, ""])
         return text
 
 
-class Brief(Explained):
-    """The same with a line instead of a block per job."""
+class Brief(logging.Formatter):
+    """Why each run is due, and a line instead of a block per job."""
 
     SILENT = {
         LogEvent.WORKFLOW_STARTED,
@@ -272,7 +271,9 @@ class Brief(Explained):
     )
 
     def __init__(self, handler):
-        super().__init__(handler)
+        super().__init__()
+        self.handler = handler
+        self.full = handler.formatter
         self.progress = progress.Progress()
 
     def format(self, record):
