@@ -13,24 +13,43 @@ BASE := $(shell for p in $(PYTHON); do \
 # files do not count. An installation that was broken off leaves no stamp.
 STAMP := .venv/installed-$(shell { cat requirements.lock requirements-torch.lock pyproject.toml; \
   pwd -P; "$(BASE)" --version; } 2> /dev/null | cksum | cut -d ' ' -f 1)
-RUN := PATH="$$PWD/.venv/bin:$$PATH"
+INSIDE := PATH="$$PWD/.venv/bin:$$PATH"
+OF_STUDY := $(if $(STUDY),--study "$(STUDY)")
 
-.PHONY: help report test lint lock environment clean-environment
+.PHONY: help report plan why verify accept store clean-store test lint lock environment clean-environment
 
 help: ## show this list
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' Makefile | expand -t 20
 
 report: environment ## run the study of config.yaml and write its report; ARGUMENTS goes to snakemake
-	@$(RUN) snakemake $(ARGUMENTS)
+	@$(INSIDE) snakemake $(ARGUMENTS)
+
+plan: environment ## tell what would run, because of which change, and for how long; STUDY=file
+	@$(INSIDE) python -m assay.why $(OF_STUDY) $(ARGUMENTS)
+
+why: environment ## the same of RUN=finetune/scratch_few/seed0 alone, in full
+	@$(INSIDE) python -m assay.why $(OF_STUDY) --run "$(RUN)" $(ARGUMENTS)
+
+verify: environment ## derive each number of the report again; RUN=... makes those runs again as well
+	@$(INSIDE) python -m assay.verify $(OF_STUDY) $(if $(RUN),--replay "$(RUN)") $(ARGUMENTS)
+
+accept: environment ## keep runs that a change of code leaves alike; RUN=..., ARGUMENTS="--rounds 5"
+	@$(INSIDE) python -m assay.accept $(OF_STUDY) $(if $(RUN),--run "$(RUN)") $(ARGUMENTS)
+
+store: environment ## show what results/ holds, and what no study refers to any more
+	@$(INSIDE) python -m assay.store $(ARGUMENTS)
+
+clean-store: environment ## delete runs that no study refers to any more, after a question
+	@$(INSIDE) python -m assay.store --remove true $(ARGUMENTS)
 
 test: environment ## run the tests; ARGUMENTS goes to pytest
-	@$(RUN) python -m pytest -n auto $(ARGUMENTS)
+	@$(INSIDE) python -m pytest -n auto $(ARGUMENTS)
 
 lint: environment ## check the style of the code and of the workflow
-	@$(RUN) ruff check .
-	@$(RUN) ruff format --check .
-	@$(RUN) snakefmt --check Snakefile workflow
-	@$(RUN) snakemake --lint
+	@$(INSIDE) ruff check .
+	@$(INSIDE) ruff format --check .
+	@$(INSIDE) snakefmt --check Snakefile workflow
+	@$(INSIDE) snakemake --lint
 
 lock: ## pin the newest packages that pyproject.toml admits; needs uv
 	@uv pip compile pyproject.toml --extra dev --universal --python-version 3.11 --generate-hashes \

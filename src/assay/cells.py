@@ -38,9 +38,10 @@ def _summary_row(tables: Tables, row: dict[str, Any]) -> dict[str, str]:
 
 
 def _training(row: dict[str, Any]) -> str:
-    """The mean, and how many of its runs were interrupted: their times are less sure."""
-    interrupted = f" ({int(row['resumed'])} of {row['n']} interrupted)" if row["resumed"] else ""
-    return seconds(row["training_seconds_mean"]) + interrupted
+    """The mean, and how many of its seeds were interrupted or adopted, so less sure."""
+    counts = {"interrupted": row["resumed"], "adopted": row["adopted"]}
+    told = [f"{int(count)} of {row['n']} {word}" for word, count in counts.items() if count]
+    return seconds(row["training_seconds_mean"]) + (f" ({', '.join(told)})" if told else "")
 
 
 def _to_target(row: dict[str, Any]) -> str:
@@ -104,7 +105,7 @@ def runs(tables: Tables) -> Cells:
             "wall": seconds(row["wall_seconds"]) if row["status"] == "complete" else "–",
             "train": seconds(row["train_seconds"]) if row["status"] == "complete" else "–",
             "lost": _lost(row) if row["status"] == "complete" else "–",
-            "status": row["reason"] or "complete",
+            "status": row["reason"] or row["adopted"] or "complete",
         }
         for row in tables.runs.to_dict("records")
     ]

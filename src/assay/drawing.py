@@ -5,6 +5,7 @@ import io
 from pathlib import Path
 
 import matplotlib
+import numpy as np
 import seaborn as sns
 from matplotlib import pyplot as plt
 
@@ -41,6 +42,7 @@ def draw(tables: Tables, name: str, folder: Path) -> dict[str, str]:
         `name`, `caption`, and `svg` to stand inside a page, in the page's own text colour.
     """
     function = getattr(figures, name)
+    np.random.seed(0)  # seaborn draws from numpy's global state, where points are spread
     sns.set_theme(style="white", rc=STYLE | dict.fromkeys(INKED, figures.INK))
     complete = (tables.results["status"] == "complete").any()
     figure = function(tables) if complete else _nothing()

@@ -51,12 +51,32 @@ def _evaluate(job: Job) -> None:
         batches = InOrder(test, job.settings["batch_size"])
         tables = [objective.predict_step(batch, index) for index, batch in enumerate(batches)]
         predictions = {
-            name: torch.cat([table[name] for table in tables]).cpu().numpy() for name in tables[0]
+            name: _numbers(torch.cat([table[name] for table in tables])) for name in tables[0]
         }
     job.metrics = objective.metrics(predictions)
     with job.ledger.spend("write"):
         files.write(job.output / PREDICTIONS, _as_csv(predictions).encode())
     print("evaluate: " + ", ".join(f"{k} {v:.4f}" for k, v in job.metrics.items()), flush=True)
+
+
+def read_predictions(path: Path) -> dict[str, np.ndarray]:
+    """The table of predictions as the metrics were measured on it: arrays (n,) by column."""
+    with path.open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    return {name: _column([row[name] for row in rows]) for name in rows[0] if name != "example"}
+
+
+def _numbers(column: torch.Tensor) -> np.ndarray:
+    """A column in the type in which it can be read again from text."""
+    kind = np.float64 if column.is_floating_point() else np.int64
+    return column.cpu().numpy().astype(kind)
+
+
+def _column(texts: list[str]) -> np.ndarray:
+    try:
+        return np.array([int(text) for text in texts])
+    except ValueError:
+        return np.array([float(text) for text in texts])
 
 
 def _as_csv(predictions: dict[str, np.ndarray]) -> str:

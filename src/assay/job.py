@@ -9,12 +9,10 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from assay import devices, environment, faults, files, identity, locks, records
+from assay import devices, environment, faults, identity, locks, records
 from assay.clock import Ledger
 from assay.faults import Exit, JobError
 from assay.supervision import PARENT, Supervision
-
-LOCK = "lock"
 
 
 class Job:
@@ -59,18 +57,10 @@ class Job:
         Raises:
             JobError: it is missing, damaged or was edited.
         """
-        folder = self.folders[role]
-        wanted = self.parents[role]["files"].get(name)
-        remedy = f"delete the folder {folder} and run snakemake: it makes the run again"
         try:
-            found = files.sha256(folder / name)
-        except FileNotFoundError as error:
-            raise JobError(f"{folder / name} is missing: {remedy}", Exit.DATA) from error
-        if found != wanted:
-            what = f"is damaged or was edited (SHA-256 {found[:16]}, its run wrote "
-            what += f"{wanted[:16]})" if wanted else "no such file)"
-            raise JobError(f"{folder / name} {what}: {remedy}", Exit.DATA)
-        return folder / name
+            return records.intact(self.folders[role], self.parents[role], name)
+        except records.Damaged as error:
+            raise _made_again(error) from error
 
     def record(self) -> dict[str, Any]:
         """All that the run leaves besides its files."""
@@ -120,7 +110,7 @@ def run(
     title = " ".join([stage, output.parent.name, *([] if seed is None else [f"seed {seed}"])])
     with (
         explained(title, settings, output),
-        locks.hold(output / records.RESUME / LOCK, _tell_of_waiting),
+        locks.hold(output / records.LOCK, _tell_of_waiting),
     ):
         (output / records.FAILURE).unlink(missing_ok=True)
         job = Job(stage, settings, parents, seed, output)
@@ -173,4 +163,8 @@ def _parent(role: str, folder: Path) -> dict[str, Any]:
         what = f"{folder}: the {role} has no record.json; run snakemake again: it makes the run"
         raise JobError(what, Exit.DATA) from error
     except records.Damaged as error:
-        raise JobError(f"{error}, and run snakemake: it makes the run again", Exit.DATA) from error
+        raise _made_again(error) from error
+
+
+def _made_again(error: records.Damaged) -> JobError:
+    return JobError(f"{error} and run snakemake: it makes the run again", Exit.DATA)

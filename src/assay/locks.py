@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import IO
 
 PATIENCE_SECONDS = 0.1
+WORKFLOW = Path(".snakemake", "assay.lock")  # held while a snakemake runs in this folder
 
 
 def take(path: Path) -> IO[str] | None:

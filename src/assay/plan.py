@@ -7,6 +7,7 @@ from typing import Any
 from assay import identity
 
 LINKS = "results/current"
+STAGES = ("prepare", "pretrain", "finetune", "evaluate")  # parents first
 
 
 @dataclass(frozen=True)
@@ -125,7 +126,12 @@ class Plan:
         A word is a stage, an experiment or a pretraining; a path is a run's folder, with or without
         its digest, such as `finetune/scratch/seed0` or anything that `links` lists.
         """
-        path = target.rstrip("/").removeprefix("./").removeprefix(f"{LINKS}/{self.name}/")
+        path = (
+            target.removesuffix("record.json")
+            .rstrip("/")
+            .removeprefix("./")
+            .removeprefix(f"{LINKS}/{self.name}/")
+        )
         return [run.record for run in self.runs if path in _called(run)]
 
 

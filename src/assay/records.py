@@ -8,6 +8,7 @@ from typing import Any
 from assay import files, identity
 
 RECORD, FAILURE, LOG, RESUME = "record.json", "failure.json", "log.txt", "resume"
+LOCK = f"{RESUME}/lock"  # held by the process that is at work on a run
 UNSEALED = {RECORD, FAILURE, LOG, "benchmark.tsv"}
 
 
@@ -43,12 +44,34 @@ def read(folder: Path) -> dict[str, Any]:
     try:
         record = json.loads((folder / RECORD).read_bytes())
         if record["seal"] != _seal(record):
-            raise Damaged(f"{folder / RECORD} was edited after its run: delete the folder")
+            raise Damaged(f"{folder / RECORD} was edited after its run: delete the folder {folder}")
     except (ValueError, KeyError, TypeError) as error:
         if isinstance(error, Damaged):
             raise
-        raise Damaged(f"{folder / RECORD} is damaged ({error}): delete the folder") from error
+        raise Damaged(
+            f"{folder / RECORD} is damaged ({error}): delete the folder {folder}"
+        ) from error
     return record
+
+
+def intact(folder: Path, record: dict[str, Any], name: str) -> Path:
+    """A file of a run, which is as the run wrote it.
+
+    Raises:
+        Damaged: it is missing, damaged or was edited.
+    """
+    path, wanted = folder / name, record["files"].get(name)
+    try:
+        found = files.sha256(path)
+    except FileNotFoundError as error:
+        raise Damaged(f"{path} is missing: delete the folder {folder}") from error
+    if found != wanted:
+        what = f"its run wrote {wanted[:16]}" if wanted else "its run wrote no such file"
+        raise Damaged(
+            f"{path} is damaged or was edited (SHA-256 {found[:16]}, {what}): delete the folder "
+            f"{folder}"
+        )
+    return path
 
 
 def failure(folder: Path) -> dict[str, Any] | None:

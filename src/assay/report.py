@@ -26,10 +26,16 @@ def report(
         partial: leave no record, so that the workflow makes the report again.
     """
     with job.explained(f"report {output.name}", {}, output):
-        _write(Plan(settings), output, digest, partial)
+        write(Plan(settings), output, digest, partial)
+        print(f"report: {output / 'index.html'}", flush=True)
 
 
-def _write(plan: Plan, output: Path, digest: str | None, partial: bool) -> None:
+def write(plan: Plan, output: Path, digest: str | None, partial: bool) -> None:
+    """Write a report; see `report`, which takes the plan's settings as text.
+
+    Raises:
+        JobError: the plan is not the expected one.
+    """
     if digest not in (None, plan.digest):
         raise JobError(
             "the study or the code under src/ was changed after snakemake was started; run "
@@ -61,7 +67,6 @@ def _write(plan: Plan, output: Path, digest: str | None, partial: bool) -> None:
                 "environment": environment,
             },
         )
-    print(f"report: {output / 'index.html'}", flush=True)
 
 
 def _page(found: tables.Tables, drawn: list[dict[str, str]]) -> str:

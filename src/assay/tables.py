@@ -45,7 +45,13 @@ def collect(plan: Plan) -> Tables:
     """Read the records of a plan's runs; what is missing becomes a row that says why."""
     troubles = {run.folder: records.trouble(Path(run.folder)) for run in plan.runs}
     found = {f: records.read(Path(f)) for f, trouble in troubles.items() if trouble is None}
-    histories = {run.folder: _history(run) for run in plan.runs if run.folder in found}
+    histories = {}
+    for folder, record in list(found.items()):
+        try:
+            histories[folder] = _history(Path(folder), record)
+        except records.Damaged as error:
+            troubles[folder] = str(error)
+            del found[folder]
     rows, curves = [], []
     for run in plan.runs:
         if run.stage == "evaluate":
@@ -68,11 +74,10 @@ def bounds(metric: str) -> tuple[float, float]:
     return (0.0, 1.0) if metric == "accuracy" else (-math.inf, math.inf)
 
 
-def _history(run: Run) -> list[dict[str, float]]:
-    path = Path(run.folder, HISTORY)
-    if not path.exists():
+def _history(folder: Path, record: dict[str, Any]) -> list[dict[str, float]]:
+    if HISTORY not in record["files"]:
         return []
-    with path.open(newline="") as file:
+    with records.intact(folder, record, HISTORY).open(newline="") as file:
         rows = list(csv.DictReader(file))
     return [{name: float(row[name]) for name in row if name != "weights"} for row in rows]
 
@@ -91,8 +96,13 @@ def _job(run: Run, found: dict, troubles: dict) -> dict[str, Any]:
         row |= {"device": _device(record), "started": record["started"]}
         row |= {f"{phase}_seconds": value for phase, value in record["seconds"].items()}
         row |= {key: record[key] for key in ("peak_memory_bytes", "attempts")}
+        row |= {"adopted": "; ".join(_adoption(entry) for entry in record.get("adopted", []))}
         row |= record["metrics"]
     return row
+
+
+def _adoption(entry: dict[str, Any]) -> str:
+    return f"adopted from {entry['digest']} on {entry['on'][:10]}, {entry['replayed']} replayed"
 
 
 def _device(record: dict[str, Any]) -> str:
@@ -132,6 +142,7 @@ def _result(run: Run, study: dict, found: dict, troubles: dict, histories: dict)
             "trained_parameters": found[trained.folder]["metrics"]["trained_parameters"],
             "device": _device(found[trained.folder]),
             "resumed": any(found[r.folder]["attempts"] > 1 for r in (start, trained) if r),
+            "adopted": any("adopted" in found[r.folder] for r in (start, trained) if r),
         }
     return row | {f"{stage}_folder": r.folder if r else "" for stage, r in folders.items()}
 
@@ -204,6 +215,7 @@ def _summary(study: dict[str, Any], results: pd.DataFrame) -> pd.DataFrame:
                 "trained_parameters": int(done["trained_parameters"].iloc[0]),
                 "device": " / ".join(sorted(set(done["device"]))),
                 "resumed": int(done["resumed"].sum()),
+                "adopted": int(done["adopted"].sum()),
             }
         rows.append(row)
     return pd.DataFrame(rows)

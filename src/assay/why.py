@@ -2,18 +2,18 @@
 
 import os
 import statistics
-import sys
-from collections.abc import Collection, Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
 from typing import Any
 
-from assay import identity, records, study
+from assay import commands, identity, records
 from assay.plan import Plan, Run
 from assay.progress import duration
 
 SAMPLE = 20  # records that a prediction is made from
+CODE = "src/"  # how a cause begins that lies in code
 NAMED = 3  # files that a line names
 
 
@@ -39,43 +39,35 @@ def why(study: Path = Path("config.yaml"), run: str | None = None) -> None:
         run: tell of these runs alone: a stage, an experiment, or a path such as
             `finetune/scratch_few/seed0`.
     """
-    plan = read(study)
+    plan = commands.read(study)
     wanted = due(plan)
     if run is None:
         print("\n".join(table(reasons(plan, wanted), os.cpu_count() or 1, _report(plan))))
         return
-    chosen = [plan.by_folder[os.path.dirname(record)] for record in plan.select(run)]
-    if not chosen:
-        titles = ", ".join(dict.fromkeys(r.title for r in plan.runs[:4]))
-        sys.exit(f"{run}: is no run of {plan.name}; there is {titles}, ...")
+    chosen = commands.chosen(plan, run)
     found = {reason.run.folder: reason for reason in reasons(plan, wanted)}
     for one in chosen:
         print("\n".join(_in_full(one, found.get(one.folder))))
 
 
-def read(path: Path) -> Plan:
-    """The plan of a study's file, or an exit with what is wrong with it."""
-    try:
-        return Plan(study.read(path))
-    except study.StudyError as error:
-        sys.exit(str(error))
+def due(plan: Plan) -> dict[str, str]:
+    """The folders of the runs that are not complete, or whose parents are not, as `reasons` wants.
 
-
-def due(plan: Plan) -> set[str]:
-    """The folders of the runs that are not complete, or whose parents are not."""
-    found: set[str] = set()
+    What only Snakemake knows is not in it: a file that is gone, a run whose end it did not note.
+    """
+    found: dict[str, str] = {}
     for run in plan.runs:
         again = any(parent.folder in found for parent in run.parents.values())
         if again or not Path(run.record).exists():
-            found.add(run.folder)
+            found[run.folder] = ""
     return found
 
 
-def reasons(plan: Plan, wanted: Collection[str]) -> list[Reason]:
+def reasons(plan: Plan, wanted: Mapping[str, str]) -> list[Reason]:
     """Why each of some runs would be made.
 
     Args:
-        wanted: their folders.
+        wanted: their folders, and what Snakemake has to say of each.
     """
     chosen = [run for run in plan.runs if run.folder in wanted]
     forecast = _Forecast()
@@ -106,7 +98,15 @@ def table(found: list[Reason], cores: int, report: str | None) -> list[str]:
         "  ".join([*(cell.ljust(width) for cell, width in zip(row, widths, strict=False)), row[3]])
         for row in rows
     ]
+    if any(_only_code(reason) for reason in found):
+        lines.append(
+            "Where only code has changed, `make accept` keeps the runs that it leaves alike."
+        )
     return [*lines, _in_all(found, cores)]
+
+
+def _only_code(reason: Reason) -> bool:
+    return len(reason.causes) > 0 and all(cause.startswith(CODE) for cause in reason.causes)
 
 
 def _in_all(found: list[Reason], cores: int) -> str:
@@ -117,6 +117,8 @@ def _in_all(found: list[Reason], cores: int) -> str:
         before = max((chains.get(p.folder, 0.0) for p in reason.run.parents.values()), default=0.0)
         chains[reason.run.folder] = before + known.get(reason.run.folder, 0.0)
     seconds = max([sum(known.values()) / cores, *chains.values()])
+    if not found:
+        return "the report alone"
     text = f"{len(found)} runs, about {duration(seconds)} on {cores} cores"
     if not known:
         text = f"{len(found)} runs; how long they take is not known before some are made"
@@ -149,12 +151,12 @@ def _in_full(run: Run, reason: Reason | None) -> Iterator[str]:
     yield f"  it will take: {took}"
 
 
-def _causes(run: Run, wanted: Collection[str]) -> Iterator[str]:
+def _causes(run: Run, wanted: Mapping[str, str]) -> Iterator[str]:
     if Path(run.record).exists():
         again = [parent for parent in run.parents.values() if parent.folder in wanted]
         yield from (f"its parent {_name(parent)} is made again" for parent in again)
         if not again:
-            yield "it was asked for, lacks a file, or Snakemake was killed before it noted the end"
+            yield f"Snakemake says: {wanted[run.folder]}"
         return
     folder = Path(run.folder)
     if failed := records.failure(folder):
@@ -196,7 +198,7 @@ def _differences(run: Run, record: dict[str, Any]) -> Iterator[str]:
     before, after = record["code"], identity.code(*identity.modules(run.stage, run.settings))
     files = [f for f in sorted(before.keys() | after.keys()) if before.get(f) != after.get(f)]
     if files:
-        named = ", ".join(f"src/{file}" for file in files[:NAMED])
+        named = ", ".join(f"{CODE}{file}" for file in files[:NAMED])
         more = f" and {len(files) - NAMED} more" if len(files) > NAMED else ""
         yield f"{named}{more} changed"
     for role in sorted(record["parents"].keys() | run.parents.keys()):

@@ -90,7 +90,7 @@ def before_planning(prepare_dag):
 
 def take_lock():
     """Be the only snakemake in this folder, until this process ends in whatever way."""
-    path = Path(".snakemake", "assay.lock")
+    path = locks.WORKFLOW
     try:
         held = locks.take(path)
     except OSError as error:
@@ -131,9 +131,9 @@ def pass_on_termination():
 def forget_finished():
     """Delete what runs have kept for the case of being killed, once Snakemake knows of their end."""
     for job in workflow.dag.jobs:
-        kept = Path(job.output[0]).with_name(records.RESUME) if job.output else None
-        if kept and kept.exists() and not locks.holder(kept / "lock"):
-            shutil.rmtree(kept)
+        folder = Path(job.output[0]).parent if job.output else None
+        if folder and not locks.holder(folder / records.LOCK):
+            shutil.rmtree(folder / records.RESUME, ignore_errors=True)
 
 
 def link_runs():
@@ -229,8 +229,11 @@ def why_failed(folder, log):
 
 def explanation():
     """What is about to run, because of which change, and for how long."""
-    jobs = [job for job in workflow.dag.needrun_jobs() if job.output]
-    due = {str(Path(job.output[0]).parent) for job in jobs}
+    due = {
+        str(Path(job.output[0]).parent): ", ".join(workflow.dag.reason(job).get_names())
+        for job in workflow.dag.needrun_jobs()
+        if job.output
+    }
     page = "the study, its code or a run changed" if PLAN.folder in due else None
     return why.table(why.reasons(PLAN, due), workflow.cores or 1, page)
 
