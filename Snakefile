@@ -12,6 +12,7 @@ rule all:
     default_target: True
     input:
         f"{PLAN.folder}/record.json",
+        deleted_runs(),
 
 
 onstart:

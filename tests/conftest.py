@@ -85,6 +85,17 @@ def tiny_study() -> dict:
     return study
 
 
+def start(checkout: Checkout, cores: int) -> subprocess.Popen:
+    """Type `snakemake`, in a process group of its own."""
+    path = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])
+    environment = {**os.environ, "PATH": path, "CUDA_VISIBLE_DEVICES": ""}
+    with (checkout.folder / "terminal.txt").open("w") as terminal:
+        return subprocess.Popen(
+            ["snakemake", "--cores", str(cores)], cwd=checkout.folder, env=environment,
+            stdout=terminal, stderr=terminal, start_new_session=True,
+        )  # fmt: skip
+
+
 @pytest.fixture
 def checkout(tmp_path: Path) -> Checkout:
     """A fresh copy of the project with the tiny study."""
@@ -93,18 +104,23 @@ def checkout(tmp_path: Path) -> Checkout:
     return fresh
 
 
+def once(tmp_path_factory: pytest.TempPathFactory, name: str, study: dict) -> Checkout:
+    """A copy of the project in which a study has run to its end, made once for all processes."""
+    shared = tmp_path_factory.getbasetemp()
+    shared = shared.parent if "PYTEST_XDIST_WORKER" in os.environ else shared
+    with FileLock(shared / f"{name}.lock"):
+        if not (shared / name).exists():
+            fresh = Checkout.new(shared / f"un{name}")
+            fresh.write_study(study)
+            fresh.snakemake()
+            fresh.folder.rename(shared / name)
+    return Checkout(shared / name)
+
+
 @pytest.fixture(scope="session")
 def finished(tmp_path_factory: pytest.TempPathFactory) -> Checkout:
     """A copy of the project in which the tiny study has run to its end. Not to be changed."""
-    shared = tmp_path_factory.getbasetemp()
-    shared = shared.parent if "PYTEST_XDIST_WORKER" in os.environ else shared
-    with FileLock(shared / "finished.lock"):
-        if not (shared / "finished").exists():
-            fresh = Checkout.new(shared / "unfinished")
-            fresh.write_study(tiny_study())
-            fresh.snakemake()
-            fresh.folder.rename(shared / "finished")
-    return Checkout(shared / "finished")
+    return once(tmp_path_factory, "finished", tiny_study())
 
 
 @pytest.fixture

@@ -23,7 +23,7 @@ from pathlib import Path
 import pandas as pd
 import psutil
 import yaml
-from conftest import Checkout
+from conftest import Checkout, start
 
 LONGEST_SECONDS = 9.0  # that a study is left in peace
 LOST_SECONDS = 300.0  # after which a study is held to hang
@@ -138,17 +138,6 @@ class Fuzz:
             path = self.random.choice(sorted(noted))
             path.write_bytes(path.read_bytes()[: self.random.randrange(40)])
             self.counts["Snakemake's notes truncated"] += 1
-
-
-def start(checkout: Checkout, cores: int) -> subprocess.Popen:
-    """Type `snakemake`, in a process group of its own."""
-    path = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])
-    environment = {**os.environ, "PATH": path, "CUDA_VISIBLE_DEVICES": ""}
-    with (checkout.folder / "terminal.txt").open("w") as terminal:
-        return subprocess.Popen(
-            ["snakemake", "--cores", str(cores)], cwd=checkout.folder, env=environment,
-            stdout=terminal, stderr=terminal, start_new_session=True,
-        )  # fmt: skip
 
 
 def running(process: subprocess.Popen) -> list[psutil.Process]:

@@ -168,6 +168,8 @@ def _adopt(run: Run, folder: Path, record: dict[str, Any], replayed: str) -> Non
             },
         )
         shutil.rmtree(new / records.RESUME)
+        for path in new.iterdir():
+            path.touch()  # Snakemake has no notes of it, and wants it newer than its parents
 
 
 def _link(source: Path, target: Path) -> None:

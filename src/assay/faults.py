@@ -28,7 +28,8 @@ class Exit(IntEnum):
 LASTING = (Exit.DATA, Exit.CODE, Exit.DIVERGED, Exit.CHANGED)  # trying again cannot help
 NO_SPACE = (errno.ENOSPC, errno.EDQUOT)
 NOT_ALLOWED = (errno.EACCES, errno.EPERM, errno.EROFS)
-NO_MEMORY = ("can't allocate memory", "Cannot allocate memory", "not enough memory", "bad_alloc")
+NO_MEMORY = ("an't allocate memory", "annot allocate memory", "not enough memory", "bad_alloc",
+             "failed to map segment")  # fmt: skip
 
 
 class JobError(Exception):
@@ -39,8 +40,14 @@ class JobError(Exception):
         self.code = code
 
 
-def explain(error: BaseException, settings: dict[str, Any], output: Path) -> tuple[Exit, str]:
-    """The exit code that fits an exception, and a message for the user."""
+def explain(
+    error: BaseException, settings: dict[str, Any] | None, output: Path
+) -> tuple[Exit, str]:
+    """The exit code that fits an exception, and a message for the user.
+
+    Args:
+        settings: of the run; None while its packages are loaded.
+    """
     for cause in _causes(error):
         if isinstance(cause, JobError):
             return cause.code, str(cause)
@@ -87,16 +94,20 @@ def _is_out_of_memory(error: BaseException) -> bool:
         return True
     if isinstance(error, OSError) and error.errno == errno.ENOMEM:
         return True
-    return isinstance(error, RuntimeError) and any(words in str(error) for words in NO_MEMORY)
+    kinds = (RuntimeError, ImportError)
+    return isinstance(error, kinds) and any(words in str(error) for words in NO_MEMORY)
 
 
-def _out_of_memory(error: BaseException, settings: dict[str, Any]) -> str:
+def _out_of_memory(error: BaseException, settings: dict[str, Any] | None) -> str:
     whose = "the GPU" if type(error).__name__ == "OutOfMemoryError" else "the machine"
     lines = str(error).splitlines()
     detail = f" ({lines[0][:200]})" if lines else ""
-    size = f" (now {settings['batch_size']})" if "batch_size" in settings else ""
-    remedy = f"lower batch_size{size} or the model's size in the study"
-    if "batch_size" not in settings:
+    if settings is None:
+        remedy = "raise the limit on memory, if there is one (ulimit -v)"
+    elif "batch_size" in settings:
+        now = settings["batch_size"]
+        remedy = f"lower batch_size (now {now}) or the model's size in the study"
+    else:
         remedy = "choose a smaller data set, or a machine with more memory"
     return (
         f"{whose} has too little memory{detail}: {remedy}, or end what else uses it; nothing is "

@@ -123,11 +123,12 @@ def run(
         work(job)
         with job.ledger.spend("write"):
             records.write(output, job.record())
+            records.redate(parents.values())
         print(f"{title}: done in {job.ledger.total()['wall']:.1f} s, see {output}", flush=True)
 
 
 @contextmanager
-def explained(title: str, settings: dict[str, Any], output: Path) -> Iterator[None]:
+def explained(title: str, settings: dict[str, Any] | None, output: Path) -> Iterator[None]:
     """Turn an exception into a message, a word left in the run's folder, and an exit code.
 
     Within one call of snakemake, a run that failed for a reason that lasts is not tried again.

@@ -2,6 +2,10 @@
 
 import hashlib
 import json
+import os
+import time
+from collections.abc import Iterable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -21,12 +25,23 @@ def write(folder: Path, record: dict[str, Any]) -> None:
 
     It lists the SHA-256 of each file that the run has left, and ends with a seal over itself.
     """
-    written = (path for path in sorted(folder.rglob("*")) if path.is_file())
-    names = (path.relative_to(folder).as_posix() for path in written)
-    kept = [name for name in names if name not in UNSEALED and not name.startswith(RESUME)]
+    names = (path.relative_to(folder).as_posix() for path in _files(folder))
+    kept = [name for name in names if name not in UNSEALED]
     record = {**record, "files": {name: files.sha256(folder / name) for name in kept}}
     (folder / FAILURE).unlink(missing_ok=True)
     _write_json(folder / RECORD, record | {"seal": _seal(record)})
+
+
+def redate(folders: Iterable[Path]) -> None:
+    """Date the files of runs no later than now, where a clock was set back since they were made.
+
+    Snakemake refuses a result that seems older than what it was made from.
+    """
+    now = time.time()
+    for path in (path for folder in folders for path in _files(folder)):
+        if path.stat().st_mtime > now:
+            with suppress(PermissionError):
+                os.utime(path, (now, now))
 
 
 def write_failure(folder: Path, failure: dict[str, Any]) -> None:
@@ -97,6 +112,12 @@ def trouble(folder: Path) -> str | None:
     if (folder / RESUME).exists():
         return "was killed, or runs at this moment; snakemake goes on where it was"
     return "not run yet"
+
+
+def _files(folder: Path) -> list[Path]:
+    """What a run has left, without what it keeps for the case of being killed."""
+    found = (path for path in sorted(folder.rglob("*")) if path.is_file())
+    return [path for path in found if path.relative_to(folder).parts[0] != RESUME]
 
 
 def _seal(record: dict[str, Any]) -> str:

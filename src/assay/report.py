@@ -67,6 +67,7 @@ def write(plan: Plan, output: Path, digest: str | None, partial: bool) -> None:
                 "environment": environment,
             },
         )
+        records.redate(map(Path, found.records))
 
 
 def _page(found: tables.Tables, drawn: list[dict[str, str]]) -> str:

@@ -170,6 +170,13 @@ def report_what_there_is():
             logger.error(f"What was made stands in {PLAN.folder}/index.html")
 
 
+def deleted_runs():
+    """What a report tells of and is gone: the report alone would not have it made again."""
+    if not Path(PLAN.folder, records.RECORD).exists():
+        return []
+    return [run.record for run in PLAN.runs if not Path(run.record).exists()]
+
+
 def with_signature(function):
     """Note a function's signature on it: Snakemake would work it out again for every job."""
     function.__signature__ = inspect.signature(function)
@@ -221,9 +228,11 @@ def why_failed(folder, log):
     """What a job has left word of, or where its last words stand."""
     if found := records.failure(folder):
         return f"{found['reason']} [exit code {found['code']}, {log}]"
+    words = Path(log).read_text(errors="replace").split() if Path(log).exists() else []
+    ends = f"; its log ends with: {' '.join(words[-20:])}" if words else ""
     return (
         "was killed, by hand or by the system for want of memory; snakemake goes on "
-        f"where it was [{log}]"
+        f"where it was{ends} [{log}]"
     )
 
 

@@ -22,4 +22,4 @@ rule prepare:
     params:
         arguments=arguments_of("prepare"),
     shell:
-        "exec python -m assay.prepare {params.arguments} > {log:q} 2>&1"
+        "exec python -m assay.start prepare {params.arguments} > {log:q} 2>&1"

@@ -22,7 +22,7 @@ rule evaluate:
     params:
         arguments=arguments_of("evaluate"),
     shell:
-        "exec python -m assay.evaluate {params.arguments} > {log:q} 2>&1"
+        "exec python -m assay.start evaluate {params.arguments} > {log:q} 2>&1"
 
 
 rule report:
@@ -70,6 +70,6 @@ rule report:
         settings=STUDY_JSON,
         digest=PLAN.digest,
     shell:
-        "exec python -m assay.report --settings {params.settings:q} --digest {params.digest}"
+        "exec python -m assay.start report --settings {params.settings:q} --digest {params.digest}"
         f" --output {PLAN.folder}"
         " > {log:q} 2>&1"

@@ -24,7 +24,7 @@ rule pretrain:
     params:
         arguments=arguments_of("pretrain"),
     shell:
-        "exec python -m assay.pretrain {params.arguments}"
+        "exec python -m assay.start pretrain {params.arguments}"
         f" --execution {EXECUTION} > {{log:q}} 2>&1"
 
 
@@ -55,5 +55,5 @@ rule finetune:
     params:
         arguments=arguments_of("finetune"),
     shell:
-        "exec python -m assay.finetune {params.arguments}"
+        "exec python -m assay.start finetune {params.arguments}"
         f" --execution {EXECUTION} > {{log:q}} 2>&1"
