@@ -14,9 +14,10 @@ BASE := $(shell for p in $(PYTHON); do \
 STAMP := .venv/installed-$(shell { cat requirements.lock requirements-torch.lock pyproject.toml; \
   pwd -P; "$(BASE)" --version; } 2> /dev/null | cksum | cut -d ' ' -f 1)
 INSIDE := PATH="$$PWD/.venv/bin:$$PATH"
+SECONDS ?= 60
 OF_STUDY := $(if $(STUDY),--study "$(STUDY)")
 
-.PHONY: help report plan why verify accept store clean-store test lint lock environment clean-environment
+.PHONY: help report plan why verify accept store clean-store test fuzz lint lock environment clean-environment
 
 help: ## show this list
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' Makefile | expand -t 20
@@ -44,6 +45,9 @@ clean-store: environment ## delete runs that no study refers to any more, after 
 
 test: environment ## run the tests; ARGUMENTS goes to pytest
 	@$(INSIDE) python -m pytest -n auto $(ARGUMENTS)
+
+fuzz: environment ## kill the default study at random for SECONDS, and compare its bytes
+	@$(INSIDE) python tests/fuzz.py --seconds $(SECONDS) $(ARGUMENTS)
 
 lint: environment ## check the style of the code and of the workflow
 	@$(INSIDE) ruff check .
