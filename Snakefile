@@ -17,6 +17,7 @@ rule all:
 
 onstart:
     pass_on_termination()
+    bear_full_disk()
 
 
 onsuccess:

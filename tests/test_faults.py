@@ -211,6 +211,19 @@ def test_a_run_goes_on_once_the_disk_has_room_again(copy: Checkout) -> None:
 
 
 @needs_mounts
+def test_a_workflow_whose_whole_disk_was_full_goes_on_once_it_has_room(checkout: Checkout) -> None:
+    room = "$(($(du -sk --exclude small . | cut -f 1) + 700))k"
+    before = f"mkdir small; mount -t tmpfs -o size={room} none small; cp -r [!s]* S* src small; "
+    before += "cd small; snakemake --cores 2 > first.txt 2>&1; echo code $?; cat first.txt; "
+    before += "mount -o remount,size=10m /proc/self/cwd"
+    done = by_hand(checkout, before, ["snakemake", "--cores", "2"])
+    assert "code 1" in done.stdout
+    assert "the disk is full" in done.stdout
+    assert "Traceback" not in done.stdout
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+@needs_mounts
 def test_a_folder_that_cannot_be_written_is_told(copy: Checkout) -> None:
     run = only(copy, "finetune/scratch_few/seed0-*")
     mount = (

@@ -9,8 +9,8 @@ from conftest import PROJECT
 from assay import identity
 
 LIGHT = ("plan", "identity", "records", "study", "progress", "devices", "statistics", "tables",
-         "figures", "report", "latex", "cells", "why", "store", "verify", "accept", "replay", "locks",
-         "supervision", "faults", "job", "start")  # fmt: skip
+         "figures", "report", "latex", "cells", "why", "store", "verify", "accept", "replay",
+         "locks", "supervision", "faults", "job", "start")  # fmt: skip
 STAGES = ("prepare", "pretrain", "finetune", "evaluate", "report")
 
 

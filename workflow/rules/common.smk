@@ -39,6 +39,7 @@ from assay import (
     why,
 )
 
+FULL_BYTES = 100_000  # a disk with less room than this is full
 HELD = []  # the lock of this folder
 
 
@@ -126,6 +127,13 @@ def pass_on_termination():
 
     if workflow.nodes is None:
         signal.signal(signal.SIGTERM, terminate)
+
+
+def bear_full_disk():
+    """Go on without the log file where the disk is full: the jobs say so better than it does."""
+    for handler in logger.handlers:
+        if handler.name == "DefaultLogFileHandler":
+            handler.handleError = lambda record: None
 
 
 def forget_finished():
@@ -228,6 +236,11 @@ def why_failed(folder, log):
     """What a job has left word of, or where its last words stand."""
     if found := records.failure(folder):
         return f"{found['reason']} [exit code {found['code']}, {log}]"
+    if shutil.disk_usage(".").free < FULL_BYTES:
+        return (
+            "left no word, since the disk is full: free some space and run snakemake again; "
+            f"what was saved is kept [{log}]"
+        )
     words = Path(log).read_text(errors="replace").split() if Path(log).exists() else []
     ends = f"; its log ends with: {' '.join(words[-20:])}" if words else ""
     return (
