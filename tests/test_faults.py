@@ -218,7 +218,7 @@ def test_a_workflow_whose_whole_disk_was_full_goes_on_once_it_has_room(checkout:
     before += "mount -o remount,size=10m /proc/self/cwd"
     done = by_hand(checkout, before, ["snakemake", "--cores", "2"])
     assert "code 1" in done.stdout
-    assert "the disk is full" in done.stdout
+    assert "the disk is full" in done.stdout or "No space left on device" in done.stdout
     assert "Traceback" not in done.stdout
     assert done.returncode == 0, done.stdout + done.stderr
 
