@@ -16,6 +16,7 @@ rule all:
 
 
 onstart:
+    warm_up()
     pass_on_termination()
     bear_full_disk()
 

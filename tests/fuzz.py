@@ -27,10 +27,12 @@ from conftest import Checkout, start
 
 LONGEST_SECONDS = 9.0  # that a study is left in peace
 LOST_SECONDS = 300.0  # after which a study is held to hang
+KINDS = ("group", "group", "snakemake", "job", "warm parent", "SIGTERM", "SIGINT")
 EXECUTIONS = (
     {"checkpoint_seconds": 0, "loader_workers": 0, "progress_seconds": 10},
     {"checkpoint_seconds": 0.1, "loader_workers": 0, "progress_seconds": 0},
     {"checkpoint_seconds": 60, "loader_workers": 2, "progress_seconds": 1},
+    {"checkpoint_seconds": 0, "warm_start": False},
 )
 
 
@@ -77,23 +79,24 @@ class Fuzz:
         moment(checkout, process)
         if process.poll() is not None:
             return
-        kind = self.random.choice(("group", "group", "snakemake", "job", "SIGTERM", "SIGINT"))
+        kind = self.random.choice(KINDS)
         jobs = running(process)
         if kind == "group":
             os.killpg(process.pid, signal.SIGKILL)
         elif kind == "snakemake":
             process.kill()
-        elif kind == "job":
-            if not jobs:
+        elif kind in ("job", "warm parent"):
+            chosen = [job for job in jobs if is_parent(job) == (kind == "warm parent")]
+            if not chosen:
                 return
-            self.random.choice(jobs).kill()
+            self.random.choice(chosen).kill()
         elif kind == "SIGTERM":
             process.terminate()
         else:
             os.killpg(process.pid, signal.SIGINT)
         self.counts["kills"] += 1
         self.counts[f"{kind} {moment.__name__.replace('_', ' ')}"] += 1
-        for job in [] if kind in ("snakemake", "job") else jobs:
+        for job in jobs if kind in ("group", "SIGTERM", "SIGINT") else []:
             with_patience(job)
 
     def a_while(self, checkout: Checkout, process: subprocess.Popen) -> None:
@@ -147,6 +150,14 @@ def running(process: subprocess.Popen) -> list[psutil.Process]:
         return [job for job in found if any("assay." in word for word in job.cmdline())]
     except psutil.Error:
         return []
+
+
+def is_parent(job: psutil.Process) -> bool:
+    """Whether a process is the one that the others are forked from."""
+    try:
+        return "assay.warm" in job.cmdline() and "assay.warm" not in job.parent().cmdline()
+    except psutil.Error:
+        return False
 
 
 def with_patience(job: psutil.Process) -> None:

@@ -12,12 +12,14 @@ class Execution:
             round there is one wherever it costs under 2% of the time since the last.
         loader_workers: processes that cut batches ahead of the training; with 0 it does so itself.
         progress_seconds: the longest time between two lines of progress in the log; 0 writes none.
+        warm_start: fork local jobs from a process that has loaded the packages.
         rounds: train only so many rounds, as `accept` does; None trains them all.
     """
 
     checkpoint_seconds: float = 60.0
     loader_workers: int = 0
     progress_seconds: float = 10.0
+    warm_start: bool = True
     rounds: int | None = None
 
 

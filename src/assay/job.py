@@ -107,9 +107,9 @@ def run(
         work: the stage's own part.
         digest: what the workflow expects this run to be; None when run by hand.
     """
-    title = " ".join([stage, output.parent.name, *([] if seed is None else [f"seed {seed}"])])
+    name = title(stage, seed, output)
     with (
-        explained(title, settings, output),
+        explained(name, settings, output),
         locks.hold(output / records.LOCK, _tell_of_waiting),
     ):
         (output / records.FAILURE).unlink(missing_ok=True)
@@ -124,11 +124,16 @@ def run(
         with job.ledger.spend("write"):
             records.write(output, job.record())
             records.redate(parents.values())
-        print(f"{title}: done in {job.ledger.total()['wall']:.1f} s, see {output}", flush=True)
+        print(f"{name}: done in {job.ledger.total()['wall']:.1f} s, see {output}", flush=True)
+
+
+def title(stage: str, seed: object, output: Path) -> str:
+    """What messages call a run."""
+    return " ".join([stage, output.parent.name, *([] if seed is None else [f"seed {seed}"])])
 
 
 @contextmanager
-def explained(title: str, settings: dict[str, Any] | None, output: Path) -> Iterator[None]:
+def explained(name: str, settings: dict[str, Any] | None, output: Path) -> Iterator[None]:
     """Turn an exception into a message, a word left in the run's folder, and an exit code.
 
     Within one call of snakemake, a run that failed for a reason that lasts is not tried again.
@@ -144,7 +149,7 @@ def explained(title: str, settings: dict[str, Any] | None, output: Path) -> Iter
         code, reason = faults.explain(error, settings, output)
         if code == Exit.CODE:
             traceback.print_exc()
-        print(f"{title}: {reason}", file=sys.stderr, flush=True)
+        print(f"{name}: {reason}", file=sys.stderr, flush=True)
         failure = {"reason": reason, "code": int(code), "workflow": os.environ.get(PARENT)}
         try:
             records.write_failure(output, failure)

@@ -34,12 +34,18 @@ from assay import (
     plan,
     progress,
     records,
+    start,
     study,
     supervision,
+    warm,
     why,
 )
 
 FULL_BYTES = 100_000  # a disk with less room than this is full
+from assay.execution import Execution
+
+WARM_STAGES = ("pretrain", "finetune", "evaluate")  # the others need no torch
+LOCAL = workflow.nodes is None  # jobs run on this machine, not on a cluster
 HELD = []  # the lock of this folder
 
 
@@ -59,7 +65,7 @@ def read_study():
         found = study.read(files[0], dict(workflow.config_settings.config))
     except study.StudyError as error:
         sys.exit(str(error))
-    if found["device"] == "gpu" and workflow.nodes is None and not devices.count():
+    if found["device"] == "gpu" and LOCAL and not devices.count():
         sys.exit(
             f"{files[0]}: device: gpu: this machine has no NVIDIA GPU: write auto or cpu"
         )
@@ -125,8 +131,20 @@ def pass_on_termination():
             job.terminate()
         finish(number, frame)
 
-    if workflow.nodes is None:
+    if LOCAL:
         signal.signal(signal.SIGTERM, terminate)
+
+
+def warm_up():
+    """Load the packages once, in a process that local jobs are forked from."""
+    jobs = [job for job in workflow.dag.needrun_jobs() if job.rule.name in WARM_STAGES]
+    if (
+        LOCAL
+        and sys.platform == "linux"
+        and Execution(**PLAN.execution).warm_start
+        and len(jobs) > 1
+    ):
+        os.environ[start.WARM] = warm.launch(STUDY["threads"])
 
 
 def bear_full_disk():
@@ -348,7 +366,7 @@ EXECUTION = (
 )
 os.environ[supervision.PARENT] = supervision.mark(os.getpid())
 GPUS = 1 if STUDY["device"] == "gpu" else 0
-if GPUS and workflow.is_main_process and workflow.nodes is None:
+if GPUS and workflow.is_main_process and LOCAL:
     # Until jobs lease devices of their own, one at a time has the GPU.
     if "gpu" not in workflow.global_resources:
         workflow.register_resource("gpu", 1)
