@@ -11,8 +11,8 @@ rule all:
     """Make the report of the study, and every run that it tells of."""
     default_target: True
     input:
-        f"{PLAN.folder}/record.json",
-        deleted_runs(),
+        rules.report.output,
+        deleted_files(),
 
 
 onstart:

@@ -117,6 +117,47 @@ def test_verify_replay_tells_where_bytes_differ(copy: Checkout) -> None:
     assert "made again, at step 2: epoch 2 -> 1" in text
 
 
+TAMPER = """
+import sys
+from pathlib import Path
+from assay import records
+
+folder = Path(sys.argv[1])
+record = records.read(folder)
+record.pop("seal"), record.pop("files")
+exec(sys.argv[2])
+records.write(folder, record)
+"""
+
+
+@pytest.mark.parametrize(("where", "change", "found"), (
+    ("evaluate/scratch_few/seed0-*", "p = folder / 'predictions.csv'; t = p.read_text(); "
+     "p.write_text('\\n'.join([t.split('\\n')[0], *(','.join([*l.split(',')[:1], "
+     "l.split(',')[2], *l.split(',')[2:]]) for l in t.split('\\n')[1:-1])]) + '\\n'); "
+     "record['metrics']['accuracy'] = 1.0", "another label than the test examples"),
+    ("evaluate/scratch_few/seed0-*", "(folder / 'predictions.csv').unlink()", "is missing"),
+    ("prepare/digits/*", "p = folder / 'train.safetensors'; b = bytearray(p.read_bytes()); "
+     "b[-1] ^= 1; p.write_bytes(b)", "it was made from another results/prepare/digits/"),
+    ("finetune/scratch_few/seed1-*", "record['metrics']['validation_accuracy'] = 0.99",
+     "and 0.99 in its record"),
+    ("finetune/scratch_few/seed1-*", "record['name'] = 'other'", "and other in its record"),
+))  # fmt: skip
+def test_verify_finds_what_was_sealed_again(
+    copy: Checkout, where: str, change: str, found: str
+) -> None:
+    folder = only(copy, where)
+    done = copy.run("python", "-c", TAMPER, str(folder.relative_to(copy.folder)), change)
+    assert done.returncode == 0, done.stderr
+    assert found in told(copy, "verify", code=1)
+
+
+def test_a_page_that_was_deleted_is_made_again(copy: Checkout) -> None:
+    (copy.folder / "reports/digits/index.html").unlink()
+    assert "there is no page; run snakemake" in told(copy, "verify", code=1)
+    copy.snakemake()
+    assert "files derived again" in told(copy, "verify")
+
+
 def refactor(checkout: Checkout) -> None:
     """A change of code that changes no result."""
     path = checkout.folder / "src/assay/batches.py"
@@ -157,6 +198,28 @@ def test_accept_says_at_which_step_new_code_differs_and_adopts_nothing(copy: Che
     assert [f for f in sorted(copy.folder.glob("results/*/*/*")) if f not in before] == []
 
 
+@pytest.mark.parametrize(("path", "old", "new", "what"), (
+    ("training.py", "save(history.best_weights)",
+     "save({k: 2 * v for k, v in history.best_weights.items()})", "the weights that it keeps"),
+    ("objectives/classification.py", 'MODE = "max"', 'MODE = "min"', "monitor"),
+    ("finetune.py", "= len(train", "= 2 * len(train", "labels 50 -> 100"),
+))  # fmt: skip
+@pytest.mark.parametrize("rounds", ("1", "9"))
+def test_accept_looks_at_what_the_new_code_writes_too(
+    copy: Checkout, path: str, old: str, new: str, what: str, rounds: str
+) -> None:
+    copy.edit(f"src/assay/{path}", old, new)
+    text = told(copy, "accept", "--run", "finetune/scratch_few", "--rounds", rounds, code=1)
+    assert "0 of 2 runs adopted" in text
+    assert what in text or (rounds == "9" and "has other bytes" in text)
+
+
+def test_accept_replays_no_more_rounds_than_there_are(copy: Checkout) -> None:
+    refactor(copy)
+    text = told(copy, "accept", "--run", "finetune/scratch_few", "--rounds", "50")
+    assert "3 of 3 rounds replayed" in text
+
+
 def test_accept_adopts_nothing_where_a_setting_has_changed_too(copy: Checkout) -> None:
     refactor(copy)
     copy.edit("config.yaml", "label_smoothing: 0.0", "label_smoothing: 0.1")
@@ -179,6 +242,11 @@ def test_the_store_shows_and_removes_what_no_study_refers_to(copy: Checkout) -> 
     assert "Deleted 4 runs" in told(copy, "store", "--remove", "true", "--yes", "true")
     assert not list(copy.folder.glob("results/*/frozen_few"))
     assert len(list(copy.folder.glob("results/finetune/*/*"))) == 4
+
+
+def test_the_store_keeps_what_a_value_on_the_command_line_has_run(copy: Checkout) -> None:
+    copy.snakemake("finetune", "--config", "seeds=[7]")
+    assert "seed7" not in told(copy, "store").partition("no study refers to")[2]
 
 
 @pytest.mark.parametrize("answer", ("n", "y"))

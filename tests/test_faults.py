@@ -119,6 +119,88 @@ def test_faults_stop_what_needs_them_and_the_report_says_why(copy: Checkout) -> 
     assert len(metrics(copy)) > 0
 
 
+ENDING_MODEL = '''
+"""A network that ends its process."""
+
+import ctypes
+import os
+import sys
+
+
+def build(facts, *, way: str):
+    """End it."""
+    {"exit": lambda: sys.exit(0), "hard": lambda: os._exit(0), "code": lambda: os._exit(3),
+     "crash": lambda: ctypes.string_at(0)}[way]()
+'''
+
+
+def test_a_plugin_that_ends_the_process_is_told_as_what_it_is(copy: Checkout) -> None:
+    (copy.folder / "src/assay/models/ending.py").write_text(ENDING_MODEL)
+    study = copy.study()
+    study["seeds"] = [0]
+    for way in ("exit", "hard", "code", "crash"):
+        model = {"name": "ending", "way": way}
+        study["experiments"][way] = {"pretraining": "none", "model": model}
+    copy.write_study(study)
+    done = copy.run("snakemake", "--cores", "2")
+    text = " ".join((done.stdout + done.stderr).split())
+    assert done.returncode == 1
+    assert "Traceback" not in text
+    for way, what in (
+        ("exit", "SystemExit: 0, raised in src/assay/models/ending.py"),
+        ("hard", "ended with exit code 1 and left no word: does a plug-in end the process?"),
+        ("code", "ended with exit code 3 and left no word"),
+        ("crash", "crashed (SIGSEGV), in a compiled library or a plug-in"),
+    ):
+        assert f"FAILED finetune {way} seed 0: {what}" in text
+        assert what.split(":")[0] in (copy.folder / "reports/digits/index.html").read_text()
+
+
+def test_a_report_that_cannot_be_made_says_why(copy: Checkout) -> None:
+    folder = only(copy, "evaluate/scratch_few/seed0-*")
+    (folder / "record.json").write_text("")
+    copy.edit("config.yaml", "target: 0.1", "target: 0.2")
+    done = copy.run("snakemake", "--cores", "2")
+    text = " ".join((done.stdout + done.stderr).split())
+    assert f"FAILED report: {folder.relative_to(copy.folder)}/record.json is damaged" in text
+    assert f"delete the folder {folder.relative_to(copy.folder)} and run snakemake" in text
+    assert "Traceback" not in text
+    shutil.rmtree(folder)
+    path = copy.folder / "src/assay/figures.py"
+    path.write_text(path.read_text().replace("metric = tables.metric", "metric = nothing", 1))
+    done = copy.run("snakemake", "--cores", "2")
+    text = " ".join((done.stdout + done.stderr).split())
+    assert "FAILED report: NameError: name 'nothing' is not defined" in text
+    assert "Traceback" not in text
+
+
+@pytest.mark.parametrize(("body", "what"), (
+    ('{"accuracy": float("nan"), "loss": 0.0}', "metrics() gives nan for accuracy"),
+    ("{}", "metrics() gives None for accuracy"),
+    ('{"accuracy": predictions["loss"].astype("f4").mean(), "loss": 1.0}', "metrics() gives np.fl"),
+))  # fmt: skip
+def test_metrics_that_are_no_numbers_are_named(copy: Checkout, body: str, what: str) -> None:
+    path = copy.folder / "src/assay/objectives/classification.py"
+    path.write_text(
+        path.read_text().replace("        right = ", f"        return {body}\n        right = ")
+    )
+    run = only(copy, "evaluate/scratch_few/seed0-*")
+    done = by_hand(copy, "true", command(copy, run, "elsewhere/seed0"))
+    assert done.returncode == Exit.CODE
+    assert what in done.stderr
+
+
+@pytest.mark.parametrize("path", ("figures.py", "augmentations.py", "models/cnn.py", "clock.py"))
+def test_a_syntax_error_anywhere_is_told_before_anything_runs(copy: Checkout, path: str) -> None:
+    with (copy.folder / "src/assay" / path).open("a") as file:
+        file.write("\ndef (\n")
+    for words in (("snakemake", "-n"), ("python", "-m", "assay.why")):
+        done = copy.run(*words)
+        assert done.returncode == 1
+        assert f"src/assay/{path}, line" in done.stdout + done.stderr
+        assert "Traceback" not in done.stdout + done.stderr
+
+
 def test_a_diverged_run_keeps_its_last_good_checkpoint_and_is_not_tried_again(
     checkout: Checkout,
 ) -> None:

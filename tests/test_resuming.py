@@ -51,7 +51,8 @@ def prepare(folder: Path, count: int) -> Path:
     for split, size in (("train", count), ("validation", 9), ("test", 9)):
         image = random.random((size, *FACTS["shape"]), dtype=np.float32)
         splits.write(folder, split, {"image": image, "label": np.arange(size) % 3})
-    records.write(folder, {"stage": "prepare", "digest": "0" * 16, "facts": FACTS})
+    empty = {"name": "noise", "seed": None, "settings": {}, "parents": {}}
+    records.write(folder, {"stage": "prepare", "digest": "0" * 16, "facts": FACTS} | empty)
     return folder
 
 
@@ -250,6 +251,22 @@ def test_a_signal_writes_a_checkpoint_and_leaves(number: signal.Signals) -> None
         assert code == Exit.STOPPED
         assert checkpoints.newest(runs / "a" / records.RESUME)["batch"] == 7
         assert number.name in records.failure(runs / "a")["reason"]
+        assert attempt(work) == 0
+        assert result(runs / "a") == result(runs / "peace")
+
+
+def test_a_signal_to_the_loader_workers_as_well_writes_a_checkpoint() -> None:
+    with workshop() as (data, runs):
+        assert attempt(train(data, runs / "peace")) == 0
+        execution = Execution(checkpoint_seconds=1000, loader_workers=2)
+        work = train(data, runs / "a", execution=execution)
+
+        def alone() -> None:
+            os.setpgid(0, 0)
+            in_step(6, lambda: os.killpg(0, signal.SIGTERM))()
+
+        assert attempt(work, alone) == Exit.STOPPED
+        assert checkpoints.newest(runs / "a" / records.RESUME)["batch"] == 7
         assert attempt(work) == 0
         assert result(runs / "a") == result(runs / "peace")
 

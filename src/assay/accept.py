@@ -10,7 +10,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from assay import commands, identity, locks, records, replay
+from assay import commands, identity, locks, records, replay, verify
 from assay.plan import STAGES, Plan, Run
 
 
@@ -81,6 +81,8 @@ def _accept(run: Run, rounds: int) -> Verdict:
             other = list(_differences(run, folder, fresh, rounds))
     except replay.Failed as error:
         return Verdict(run, False, f"not adopted: the new code fails: {error}")
+    except (OSError, records.Damaged) as error:
+        return Verdict(run, False, f"not adopted: {error}")
     if other:
         return Verdict(run, False, f"not adopted: differs from {folder} {'; '.join(other)}")
     replayed = "all of it"
@@ -89,7 +91,7 @@ def _accept(run: Run, rounds: int) -> Verdict:
         replayed = f"{min(rounds, every)} of {every} rounds"
     try:
         _adopt(run, folder, record, replayed)
-    except records.Damaged as error:
+    except (OSError, records.Damaged) as error:
         return Verdict(run, False, f"not adopted: {error}")
     return Verdict(run, True, f"adopted from {folder}, {replayed} replayed")
 
@@ -132,10 +134,30 @@ def _differences(run: Run, before: Path, fresh: Path, rounds: int) -> Iterator[s
     if not replay.is_training(run):
         yield from replay.differences(before, fresh)
         return
+    if rounds >= replay.rounds(before):
+        yield from replay.differences(before, fresh)
+        return
     yield from replay.histories(before, fresh, rounds)
     old, new = records.read(before), records.read(fresh)
     for kind in ("files", "metrics"):
         yield from replay.other_names(kind, old[kind], new[kind])
+    yield from replay.entries(old, new)
+    # Of its rounds, the replay must have chosen and written what the old code would have.
+    wanted = verify.of_training(fresh, old["monitor"])
+    if "weights" in wanted:
+        yield f"the weights that it keeps are {wanted['weights']}"
+        return
+    constant = {k: v for k, v in old["metrics"].items() if k not in wanted}
+    yield from replay.metrics(constant | _among(wanted, new["metrics"]), new["metrics"])
+
+
+def _among(wanted: dict[str, Any], metrics: dict[str, Any]) -> dict[str, Any]:
+    """What metrics should be, in their own types."""
+    return {
+        name: type(metrics[name])(value) if name in metrics else value
+        for name, value in wanted.items()
+        if name in metrics
+    }
 
 
 def _adopt(run: Run, folder: Path, record: dict[str, Any], replayed: str) -> None:
@@ -160,7 +182,11 @@ def _adopt(run: Run, folder: Path, record: dict[str, Any], replayed: str) -> Non
             | {
                 "digest": run.digest,
                 "parents": {
-                    role: {"folder": parent.folder, "digest": parent.digest}
+                    role: {
+                        **record["parents"][role],
+                        "folder": parent.folder,
+                        "digest": parent.digest,
+                    }
                     for role, parent in run.parents.items()
                 },
                 "code": identity.code(*identity.modules(run.stage, run.settings)),

@@ -1,6 +1,7 @@
 """Batches sliced from tensors in memory."""
 
 import math
+import signal
 from collections.abc import Iterable, Iterator
 from functools import lru_cache
 
@@ -70,8 +71,15 @@ class Batches(Dataset):
             sampler=numbers,
             num_workers=self.workers,
             multiprocessing_context="fork",
+            worker_init_fn=_outlive_signals,
             generator=torch.Generator(),
         )
+
+
+def _outlive_signals(worker: int) -> None:
+    """Leave signals to the training process, which still wants its batches while it stops."""
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, signal.SIG_IGN)
 
 
 class InOrder:

@@ -142,6 +142,10 @@ class History(Callback):
         self.rates.append(max((float(group["lr"]) for group in groups), default=math.nan))
 
     def on_train_batch_end(self, trainer: pl.Trainer, module: Any, outputs: Any, *_: Any) -> None:
+        if not outputs:
+            raise JobError(
+                f"training_step returned no loss at step {trainer.global_step}", Exit.CODE
+            )
         self.losses.append(outputs["loss"])
         if self.progress_seconds and time.perf_counter() - self.printed > self.progress_seconds:
             self._tell(trainer, {"loss": float(outputs["loss"])})

@@ -11,6 +11,7 @@ from pytorch_lightning.plugins.io import CheckpointIO
 from assay import files
 
 KEPT = 2
+KEYS = {"finished", "batch", "history", "seconds", "made_with"}
 NAME = re.compile(r"(\d{12})-([0-9a-f]{16})\.checkpoint")
 DAMAGED = ".damaged"
 
@@ -54,7 +55,10 @@ def read(path: Path) -> dict[str, Any]:
     found = files.sha256(path)[:16]
     if found != digest:
         raise ValueError(f"the checkpoint is damaged: its SHA-256 begins with {found}")
-    return torch.load(path, map_location="cpu", weights_only=True)
+    state = torch.load(path, map_location="cpu", weights_only=True)
+    if not isinstance(state, dict) or not state.keys() >= KEYS:
+        raise ValueError("it is not a checkpoint of a training")
+    return state
 
 
 def clear_parts(folder: Path) -> None:

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from assay import locks, study
+from assay import identity, locks, study
 from assay.plan import Plan, Run
 
 HINT = 4  # runs that a message names as examples
@@ -15,7 +15,7 @@ def read(path: Path) -> Plan:
     """The plan of a study's file, or an exit with what is wrong with it."""
     try:
         return Plan(study.read(path))
-    except study.StudyError as error:
+    except (study.StudyError, identity.CodeError) as error:
         sys.exit(str(error))
 
 

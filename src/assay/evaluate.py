@@ -2,6 +2,7 @@
 
 import csv
 import io
+import math
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,7 @@ from jsonargparse import auto_cli
 
 from assay import files, splits, training
 from assay.batches import InOrder
+from assay.faults import Exit, JobError
 from assay.job import Job, run
 
 PREDICTIONS = "predictions.csv"
@@ -53,10 +55,21 @@ def _evaluate(job: Job) -> None:
         predictions = {
             name: _numbers(torch.cat([table[name] for table in tables])) for name in tables[0]
         }
-    job.metrics = objective.metrics(predictions)
+    job.metrics = _measured(objective, predictions)
     with job.ledger.spend("write"):
         files.write(job.output / PREDICTIONS, _as_csv(predictions).encode())
     print("evaluate: " + ", ".join(f"{k} {v:.4f}" for k, v in job.metrics.items()), flush=True)
+
+
+def _measured(objective: Any, predictions: dict[str, np.ndarray]) -> dict[str, float]:
+    """The metrics that the objective states, each a finite number."""
+    found = objective.metrics(predictions)
+    for name in dict.fromkeys([*objective.METRICS, *found]):
+        value = found.get(name)
+        if type(value) not in (int, float) or not math.isfinite(value):
+            what = f"{type(objective).__name__}.metrics() gives {value!r} for {name}"
+            raise JobError(f"{what}: a finite int or float is needed", Exit.CODE)
+    return found
 
 
 def read_predictions(path: Path) -> dict[str, np.ndarray]:

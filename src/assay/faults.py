@@ -2,6 +2,7 @@
 
 import errno
 import shutil
+import signal
 import traceback
 from collections.abc import Iterator
 from enum import IntEnum
@@ -25,6 +26,8 @@ class Exit(IntEnum):
     CHANGED = 78  # the code or the machine is not the one that this run was planned for
 
 
+CRASHES = (signal.SIGSEGV, signal.SIGBUS, signal.SIGILL, signal.SIGFPE, signal.SIGABRT)
+LONGEST_REASON = 600  # characters of a message; a log holds it all
 LASTING = (Exit.DATA, Exit.CODE, Exit.DIVERGED, Exit.CHANGED)  # trying again cannot help
 NO_SPACE = (errno.ENOSPC, errno.EDQUOT)
 NOT_ALLOWED = (errno.EACCES, errno.EPERM, errno.EROFS)
@@ -38,6 +41,31 @@ class JobError(Exception):
     def __init__(self, message: str, code: Exit) -> None:
         super().__init__(message)
         self.code = code
+
+
+def ended(code: int | None, log: str) -> str:
+    """What to say of a process that has left no word.
+
+    Args:
+        code: its exit code, or minus the signal that ended it; None where that is not known.
+        log: all that it has printed.
+    """
+    words = " ".join(log.split()[-25:])
+    last = f"; its log ends with: {words}" if words else ""
+    if code == Exit.DISK:
+        return "the disk is full: free some space and run snakemake again; what was saved is kept"
+    if code is not None and code < 0:
+        name = signal.Signals(-code).name
+        if -code in CRASHES:
+            return f"crashed ({name}), in a compiled library or a plug-in{last}"
+        if -code != signal.SIGKILL:
+            return f"was stopped by {name} while it was starting; run snakemake again"
+        return (
+            f"was killed ({name}), by hand or by the system for want of memory; run snakemake "
+            "again: it goes on where it was"
+        )
+    what = "ended" if code is None else f"ended with exit code {code}"
+    return f"{what} and left no word: does a plug-in end the process?{last}"
 
 
 def explain(
@@ -69,7 +97,18 @@ def explain(
                 f"the GPU failed ({what}): look at nvidia-smi and run snakemake again; it goes on "
                 "where it was",
             )
-    return Exit.CODE, f"{type(error).__name__}: {error}{_where(error)}"
+        if "DataLoader worker" in str(cause) and "exited unexpectedly" in str(cause):
+            return (
+                Exit.STOPPED,
+                "a loader worker was killed, by hand or by the system for want of memory: run "
+                "snakemake again, with fewer execution.loader_workers if it comes back",
+            )
+        if isinstance(cause, KeyboardInterrupt):
+            return Exit.STOPPED, "stopped: it got SIGINT; snakemake goes on where it was"
+    text = " ".join(str(error).split())
+    if len(text) > LONGEST_REASON:
+        text = f"{text[:LONGEST_REASON]} ..."
+    return Exit.CODE, f"{type(error).__name__}: {text}{_where(error)}"
 
 
 def _causes(error: BaseException) -> Iterator[BaseException]:

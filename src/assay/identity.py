@@ -15,6 +15,10 @@ COMMENT = re.compile(r"/\*.*?\*/|\{#.*?#\}|<!--.*?-->", re.DOTALL)  # of CSS, ji
 DOCUMENTED = (ast.Module, ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)
 
 
+class CodeError(ValueError):
+    """A file of the project that cannot be read as what it is; the text names file and line."""
+
+
 def canonical(value: Any) -> str:
     """JSON text that is the same for equal values, whatever the order of their keys.
 
@@ -93,7 +97,7 @@ def texts(folder: str) -> dict[str, str]:
     found = {}
     for path in sorted((SOURCE / folder).iterdir()):
         if path.is_file():
-            text = " ".join(COMMENT.sub("", path.read_text()).split())
+            text = " ".join(COMMENT.sub("", path.read_text(errors="replace")).split())
             found[path.name] = hashlib.sha256(text.encode()).hexdigest()[:16]
     return found
 
@@ -114,10 +118,25 @@ def _file(module: str) -> Path | None:
 @cache
 def _read(path: Path) -> tuple[str, tuple[str, ...]]:
     """The digest of a file's meaning, and the project's modules that it may import."""
-    tree = ast.parse(path.read_bytes(), filename=str(path))
+    tree = parsed(path)
     package = path.relative_to(SOURCE).with_suffix("").parts[:-1]
     imports = tuple(name for name in _imports(tree, package) if _file(name.split(".")[0]))
     return hashlib.sha256(_meaning(tree).encode()).hexdigest()[:16], imports
+
+
+def parsed(path: Path) -> ast.Module:
+    """The syntax tree of a file.
+
+    Raises:
+        CodeError: it is no Python.
+    """
+    try:
+        return ast.parse(path.read_bytes(), filename=str(path))
+    except SyntaxError as error:
+        line = f", line {error.lineno}" if error.lineno else ""
+        raise CodeError(f"src/{path.relative_to(SOURCE)}{line}: {error.msg}: mend it") from error
+    except (OSError, ValueError, RecursionError) as error:
+        raise CodeError(f"src/{path.relative_to(SOURCE)}: cannot be read: {error}") from error
 
 
 def _imports(tree: ast.AST, package: tuple[str, ...]) -> list[str]:

@@ -42,6 +42,7 @@ class Job:
         self.extra: dict[str, Any] = {}
         self.started = datetime.now(UTC)
         self.folders = parents
+        self.read: dict[str, dict[str, str]] = {role: {} for role in parents}
         self.parents = {role: _parent(role, folder) for role, folder in parents.items()}
         digests = {role: record["digest"] for role, record in self.parents.items()}
         self.digest = identity.run(stage, settings, digests, seed)
@@ -58,9 +59,11 @@ class Job:
             JobError: it is missing, damaged or was edited.
         """
         try:
-            return records.intact(self.folders[role], self.parents[role], name)
+            path = records.intact(self.folders[role], self.parents[role], name)
         except records.Damaged as error:
             raise _made_again(error) from error
+        self.read[role][name] = self.parents[role]["files"][name]
+        return path
 
     def record(self) -> dict[str, Any]:
         """All that the run leaves besides its files."""
@@ -73,7 +76,11 @@ class Job:
             "status": "complete",
             "settings": self.settings,
             "parents": {
-                role: {"folder": str(self.folders[role]), "digest": record["digest"]}
+                role: {
+                    "folder": str(self.folders[role]),
+                    "digest": record["digest"],
+                    "files": self.read[role],
+                }
                 for role, record in self.parents.items()
             },
             "code": identity.code(*identity.modules(self.stage, self.settings)),
@@ -140,13 +147,13 @@ def explained(name: str, settings: dict[str, Any] | None, output: Path) -> Itera
     """
     try:
         earlier, workflow = records.failure(output), os.environ.get(PARENT)
-        if earlier and workflow and earlier.get("workflow") == workflow:
-            code = Exit(earlier["code"])
-            if code in faults.LASTING:
-                raise JobError(earlier["reason"], code)
+        again = earlier and workflow and earlier.get("workflow") == workflow
+        if again and earlier["code"] in faults.LASTING:
+            raise JobError(earlier["reason"], Exit(earlier["code"]))
         yield
-    except Exception as error:
+    except BaseException as error:
         code, reason = faults.explain(error, settings, output)
+        reason = reason.encode(errors="backslashreplace").decode()
         if code == Exit.CODE:
             traceback.print_exc()
         print(f"{name}: {reason}", file=sys.stderr, flush=True)

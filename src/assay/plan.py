@@ -10,6 +10,15 @@ LINKS = "results/current"
 STAGES = ("prepare", "pretrain", "finetune", "evaluate")  # parents first
 
 
+TRAINED = ("record.json", "weights.safetensors", "history.csv")
+FILES = {  # what a complete run holds at least
+    "prepare": ("record.json", "train.safetensors", "validation.safetensors", "test.safetensors"),
+    "pretrain": TRAINED,
+    "finetune": TRAINED,
+    "evaluate": ("record.json", "predictions.csv"),
+}
+
+
 @dataclass(frozen=True)
 class Run:
     """One job's settings, parents and folder.
@@ -35,6 +44,11 @@ class Run:
     def record(self) -> str:
         """The file that says that the run is complete."""
         return f"{self.folder}/record.json"
+
+    @property
+    def files(self) -> tuple[str, ...]:
+        """What it holds at least once it is complete."""
+        return FILES[self.stage]
 
     @property
     def title(self) -> str:

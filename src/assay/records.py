@@ -13,6 +13,7 @@ from assay import files, identity
 
 RECORD, FAILURE, LOG, RESUME = "record.json", "failure.json", "log.txt", "resume"
 LOCK = f"{RESUME}/lock"  # held by the process that is at work on a run
+KEYS = {"stage", "name", "seed", "digest", "settings", "parents", "files"}
 UNSEALED = {RECORD, FAILURE, LOG, "benchmark.tsv"}
 
 
@@ -60,7 +61,11 @@ def read(folder: Path) -> dict[str, Any]:
         record = json.loads((folder / RECORD).read_bytes())
         if record["seal"] != _seal(record):
             raise Damaged(f"{folder / RECORD} was edited after its run: delete the folder {folder}")
-    except (ValueError, KeyError, TypeError) as error:
+        if missing := sorted(KEYS - record.keys()):
+            raise Damaged(f"{folder / RECORD} lacks {missing[0]}: delete the folder {folder}")
+    except FileNotFoundError:
+        raise
+    except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
         if isinstance(error, Damaged):
             raise
         raise Damaged(
@@ -80,6 +85,9 @@ def intact(folder: Path, record: dict[str, Any], name: str) -> Path:
         found = files.sha256(path)
     except FileNotFoundError as error:
         raise Damaged(f"{path} is missing: delete the folder {folder}") from error
+    except OSError as error:
+        what = f"{path} cannot be read ({error.strerror}): delete the folder {folder}"
+        raise Damaged(what) from error
     if found != wanted:
         what = f"its run wrote {wanted[:16]}" if wanted else "its run wrote no such file"
         raise Damaged(
@@ -105,7 +113,7 @@ def trouble(folder: Path) -> str | None:
         return None
     except FileNotFoundError:
         pass
-    except (OSError, Damaged) as error:
+    except Damaged as error:
         return str(error)
     if found := failure(folder):
         return f"failed: {found['reason']}"

@@ -15,6 +15,11 @@ from assay import identity, records, supervision
 from assay.plan import Run
 from assay.tables import HISTORY
 
+COMMON = {  # entries of a record that equal runs may differ in, or that are compared by themselves
+    "stage", "name", "seed", "digest", "status", "settings", "parents", "code", "metrics", "device",
+    "precision", "joules", "joules_missing_because", "peak_memory_bytes", "environment", "attempts",
+    "started", "finished", "seconds", "files", "seal", "adopted",
+}  # fmt: skip
 UNTIMED = "seconds"  # the only column of a history that equal runs may differ in
 
 
@@ -53,6 +58,8 @@ def made(run: Run, rounds: int | None = None) -> Iterator[Path]:
             words = records.failure(folder)
             last = done.stderr.strip().splitlines()[-1:] or ["it was killed"]
             raise Failed(words["reason"] if words else last[0])
+        if not (folder / records.RECORD).exists():
+            raise Failed("it ended and left no record")
         yield folder
 
 
@@ -71,6 +78,15 @@ def differences(before: Path, after: Path) -> Iterator[str]:
         if old["files"][name] != new["files"][name]:
             yield f"{name} has other bytes"
     yield from metrics(old["metrics"], new["metrics"])
+    yield from entries(old, new)
+
+
+def entries(old: dict[str, Any], new: dict[str, Any]) -> Iterator[str]:
+    """Which entries of a stage's own differ: what chooses the weights, facts of the data."""
+    names = (old.keys() | new.keys()) - COMMON
+    for name in sorted(names):
+        if identity.canonical(old.get(name)) != identity.canonical(new.get(name)):
+            yield f"{name} {old.get(name)} -> {new.get(name)}"
 
 
 def histories(before: Path, after: Path, count: int) -> Iterator[str]:
@@ -110,5 +126,6 @@ def other_names(kind: str, old: dict[str, Any], new: dict[str, Any]) -> Iterator
 
 
 def _rows(folder: Path) -> list[dict[str, str]]:
-    with Path(folder, HISTORY).open(newline="") as file:
+    record = records.read(folder)
+    with records.intact(folder, record, HISTORY).open(newline="") as file:
         return list(csv.DictReader(file))

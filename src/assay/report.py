@@ -52,7 +52,10 @@ def write(plan: Plan, output: Path, digest: str | None, partial: bool) -> None:
     ]
     latex.write(found, output)
     (output / "index.html").write_text(_page(found, drawn))
-    if not partial and all(found.runs["status"] == "complete"):
+    troubles = [text for text in found.runs["reason"] if text]
+    if troubles and not partial:
+        raise JobError(f"{troubles[0]} and run snakemake", Exit.DATA)
+    if not partial:
         environment = next(iter(found.records.values()))["environment"]
         records.write(
             output,

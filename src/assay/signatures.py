@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from functools import cache
 from typing import Any
 
-from assay import plugins
+from assay import identity, plugins
 
 BOUNDS = {"Gt": ">", "Ge": ">=", "Lt": "<", "Le": "<="}
 
@@ -77,11 +77,10 @@ def _entry_point(kind: str, name: str) -> ast.FunctionDef:
 
 @cache
 def _tree(kind: str, name: str) -> ast.Module:
-    path = plugins.path(kind, name)
     try:
-        return ast.parse(path.read_bytes(), filename=str(path))
-    except SyntaxError as error:
-        raise _fault(kind, name, f"line {error.lineno}: {error.msg}") from error
+        return identity.parsed(plugins.path(kind, name))
+    except identity.CodeError as error:
+        raise PluginError(str(error)) from error
 
 
 def _parameter(annotation: ast.expr | None, default: ast.expr | None) -> Parameter:
@@ -117,6 +116,6 @@ def constant(objective: str, name: str, default: Any) -> Any:
 @cache
 def functions(module: str) -> list[str]:
     """The public functions that a module of the package defines at its top level."""
-    tree = ast.parse((plugins.FOLDER / f"{module}.py").read_bytes())
+    tree = identity.parsed(plugins.FOLDER / f"{module}.py")
     names = (node.name for node in tree.body if isinstance(node, ast.FunctionDef))
     return [name for name in names if not name.startswith("_")]

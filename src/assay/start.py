@@ -79,7 +79,17 @@ def _stand_for(connection: socket.socket) -> None:
         signal.signal(each, forward)
     signal.pthread_sigmask(signal.SIG_UNBLOCK, FORWARDED)
     kind, code = _answer(connection)
+    if code == 0 and kind is not None:
+        _demand_record()
     _end(-signal.SIGKILL if kind is None else code)
+
+
+def _demand_record() -> None:
+    """End with a failure where a stage ended well and left nothing: a plug-in may call exit."""
+    output = sys.argv[sys.argv.index("--output") + 1]
+    partial = "--partial" in sys.argv
+    if not partial and not os.path.exists(os.path.join(output, "record.json")):
+        sys.exit("the stage ended the process and left no record: does a plug-in call exit?")
 
 
 def _request(connection: socket.socket) -> None:

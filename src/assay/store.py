@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
-from assay import commands, locks, plan, records, study
+from assay import commands, identity, locks, plan, records, study
 from assay.plan import Plan
 
 STUDIES = "workflow/studies"
@@ -48,22 +48,27 @@ def store(
         remove: delete the runs that no study refers to, after a question.
         yes: do not ask.
     """
-    held = look(_studies(studies or []))
+    held = look(*_studies(studies or []))
     print("\n".join(overview(held)))
     if remove:
         _remove([run for run in held if not run.studies], yes)
 
 
-def look(plans: list[Plan]) -> list[Held]:
-    """Every run's folder below results/, and who refers to it."""
+def look(plans: list[Plan], edited: dict[str, float]) -> list[Held]:
+    """Every run's folder below results/, and who refers to it.
+
+    Args:
+        plans: of the studies that are known.
+        edited: their names -> when their files were last edited. What a snakemake has run since
+            then, by `--config` perhaps, counts as well.
+    """
     wanted: dict[str, list[str]] = {}
     for one in plans:
         for run in one.runs:
             wanted.setdefault(run.folder, []).append(one.name)
-    known = {one.name for one in plans}
     for link in Path(plan.LINKS).glob("*/**/*"):
         name = link.relative_to(plan.LINKS).parts[0]
-        if link.is_symlink() and name not in known:
+        if link.is_symlink() and link.lstat().st_mtime > edited.get(name, 0):
             folder = Path("results", *link.readlink().parts[-3:])
             wanted.setdefault(str(folder), []).append(name)
     return [_held(folder, wanted.get(str(folder), [])) for folder in _folders()]
@@ -97,17 +102,19 @@ def size(held: list[Held]) -> str:
     return f"{count:.1f} TB"
 
 
-def _studies(further: list[Path]) -> list[Plan]:
-    """The plans of all studies, for a machine with a GPU and for one without."""
+def _studies(further: list[Path]) -> tuple[list[Plan], dict[str, float]]:
+    """The plans of all studies, with a GPU and without, and when their files were edited."""
+    edited: dict[str, float] = {}
     beside = [Path("config.yaml"), *sorted(Path(STUDIES).glob("*.yaml"))]
     plans = []
     for path in dict.fromkeys([*(path for path in beside if path.exists()), *further]):
         try:
             found = study.read(path)
-        except study.StudyError as error:
+            plans += [Plan({**found, "device": device}) for device in ("cpu", "gpu")]
+        except (study.StudyError, identity.CodeError) as error:
             sys.exit(f"{error}\nNothing can be said of the runs before that is mended.")
-        plans += [Plan({**found, "device": device}) for device in ("cpu", "gpu")]
-    return plans
+        edited[found["study"]] = path.stat().st_mtime
+    return plans, edited
 
 
 def _folders() -> Iterator[Path]:
@@ -145,13 +152,18 @@ def _remove(free: list[Held], yes: bool) -> None:
 def _delete(folder: Path) -> bool:
     """Delete a run unless a process is at work on it."""
     lock = folder / records.LOCK
-    held = locks.take(lock)
-    if held is None:
-        print(f"{folder}: kept, for {locks.holder(lock)} is at work on it")
+    try:
+        held = locks.take(lock)
+        if held is None:
+            print(f"{folder}: kept, for {locks.holder(lock)} is at work on it")
+            return False
+        with held:
+            if (folder / records.RECORD).is_file():
+                (folder / records.RECORD).unlink()  # what is left is no complete run
+            shutil.rmtree(folder)
+    except OSError as error:
+        print(f"{folder}: cannot be deleted: {error.strerror}")
         return False
-    with held:
-        (folder / records.RECORD).unlink(missing_ok=True)  # what is left is no complete run
-        shutil.rmtree(folder)
     if not any(folder.parent.iterdir()):
         folder.parent.rmdir()
     return True

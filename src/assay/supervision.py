@@ -1,6 +1,7 @@
 """What watches over a running job: signals, the life of its workflow, and how long it has run."""
 
 import json
+import math
 import os
 import signal
 import threading
@@ -46,7 +47,7 @@ class Supervision:
         self.started = started
         self.path = folder / ATTEMPTS
         self.attempts = [*_earlier(self.path), 0.0]
-        self.parent = os.environ.get(PARENT)
+        self.parent = os.environ.get(PARENT) or None
         self._careful = False
         self.note()
         self.listen()
@@ -111,6 +112,7 @@ def _started(pid: int) -> str:
 
 def _earlier(path: Path) -> list[float]:
     try:
-        return [float(seconds) for seconds in json.loads(path.read_text())]
+        found = [float(seconds) for seconds in json.loads(path.read_text())]
+        return [seconds for seconds in found if math.isfinite(seconds) and seconds >= 0]
     except (OSError, ValueError, TypeError):
         return []

@@ -105,6 +105,7 @@ def _choose_what_learns(objective: pl.LightningModule, settings: dict[str, Any])
 
 def _trainer(job: Job, resuming: Resuming, execution: Execution) -> pl.Trainer:
     settings = job.settings
+    all_rounds = settings["steps"] // settings["validate_every_steps"]
     callbacks = [
         resuming,  # first: it looks between two batches
         Randomness(job.seed, resuming.batches),
@@ -117,7 +118,7 @@ def _trainer(job: Job, resuming: Resuming, execution: Execution) -> pl.Trainer:
         accelerator=settings["device"],
         devices=1,
         precision=settings["precision"],
-        max_epochs=execution.rounds or settings["steps"] // settings["validate_every_steps"],
+        max_epochs=min(execution.rounds or all_rounds, all_rounds),
         accumulate_grad_batches=settings.get("accumulate_batches", 1),
         callbacks=callbacks,
         plugins=[LightningEnvironment(), checkpoints.Folder(job.resume_folder)],

@@ -44,8 +44,8 @@ def problems(plan: Plan) -> Iterator[str]:
     """All that is not as it should be, parents first."""
     found = [problem for run in plan.runs for problem in of_run(run)]
     yield from found
-    if not Path(plan.folder, "index.html").exists():
-        yield f"{plan.folder}/index.html: there is no report yet; run snakemake"
+    if not Path(plan.folder, "index.html").is_file():
+        yield f"{plan.folder}/index.html: there is no page; run snakemake"
     else:
         yield from of_report(plan)
 
@@ -61,19 +61,33 @@ def of_run(run: Run) -> Iterator[str]:
     except (OSError, records.Damaged) as error:
         yield str(error)
         return
-    for name in record["files"]:
+    for name in sorted({*record["files"], *run.files} - {records.RECORD}):
         try:
             records.intact(folder, record, name)
         except records.Damaged as error:
             yield str(error)
             return
     yield from (f"{folder}: {problem}" for problem in _identity(run, record))
-    derive = {"finetune": _training, "pretrain": _training, "evaluate": _evaluation}
-    if run.stage in derive:
-        for name, value in derive[run.stage](run, record).items():
-            if record["metrics"].get(name) != value:
-                stated = record["metrics"].get(name)
-                yield f"{folder}: {name} is {value} in its files and {stated} in its record"
+    try:
+        yield from (f"{folder}: {problem}" for problem in _contents(run, record))
+    except Exception as error:  # whatever files of another making may hold
+        what = f"{type(error).__name__}: {error}"
+        yield f"{folder}: what its record says cannot be derived from its files ({what})"
+
+
+def _contents(run: Run, record: dict[str, Any]) -> Iterator[str]:
+    """Where the metrics of a run's record do not follow from its files."""
+    if run.stage == "prepare":
+        return
+    if run.stage == "evaluate":
+        found = _evaluation(run)
+        yield from _other_examples(run)
+    else:
+        found = of_training(Path(run.folder), record["monitor"])
+    for name, value in found.items():
+        if (name in record["metrics"] and record["metrics"][name] != value) or name == "weights":
+            stated = record["metrics"].get(name)
+            yield f"{name} is {value} in its files and {stated} in its record"
 
 
 def of_report(plan: Plan) -> Iterator[str]:
@@ -84,7 +98,8 @@ def of_report(plan: Plan) -> Iterator[str]:
             yield f"{folder}: was made by another study or other code; run snakemake"
             return
     except FileNotFoundError:
-        pass  # it shows that runs are missing, which is told above
+        if all(Path(run.record).exists() for run in plan.runs):
+            yield f"{folder}: was not finished; run snakemake"
     except records.Damaged as error:
         yield str(error)
     with tempfile.TemporaryDirectory(prefix="assay-") as temporary:
@@ -94,7 +109,7 @@ def of_report(plan: Plan) -> Iterator[str]:
         there, now = _written(folder), _written(fresh)
         for name in sorted(there | now):
             if name not in there:
-                yield f"{folder / name} is missing; run snakemake with --forcerun report"
+                yield f"{folder / name} is missing; run snakemake"
             elif name not in now:
                 yield f"{folder / name} is no part of the report"
             elif files.sha256(folder / name) != files.sha256(fresh / name):
@@ -108,31 +123,69 @@ def _identity(run: Run, record: dict[str, Any]) -> Iterator[str]:
     code = identity.digest(record["code"])
     if identity.digest({**content, "code": code, "parents": parents}) != record["digest"]:
         yield "its digest is not that of its settings, code, parents and seed"
-    if record["digest"] != run.digest:
-        yield f"its record is that of {record['digest']}"
+    stated = {name: record.get(name) for name in ("stage", "name", "seed", "digest", "status")}
+    planned = {name: getattr(run, name) for name in ("stage", "name", "seed", "digest")}
+    for name, value in {**planned, "status": "complete"}.items():
+        if stated[name] != value:
+            yield f"its {name} is {value}, and {stated[name]} in its record"
     if parents != {role: parent.digest for role, parent in run.parents.items()}:
         yield "its record names other parents"
+        return
+    for role, parent in run.parents.items():
+        if record["parents"][role]["folder"] != parent.folder:
+            yield f"its record names another folder of its {role}"
+        if records.trouble(Path(parent.folder)):
+            continue  # which is told where the parent is looked at
+        held = records.read(Path(parent.folder))["files"]
+        for name, digest in record["parents"][role].get("files", {}).items():
+            if held.get(name) != digest:
+                yield f"it was made from another {parent.folder}/{name}: make it again"
 
 
-def _training(run: Run, record: dict[str, Any]) -> dict[str, Any]:
-    """The metrics of a training, from its history and weights."""
+def of_training(folder: Path, monitor: dict[str, str]) -> dict[str, Any]:
+    """The metrics of a training, from its history and weights.
+
+    Args:
+        monitor: the `metric` that chooses the weights, and its `mode`.
+
+    Returns:
+        The row of the best validation; `weights` stands in it only where others were kept.
+    """
     from safetensors.torch import load_file
 
     from assay.callbacks import digest
     from assay.training import WEIGHTS
 
-    with Path(run.folder, HISTORY).open(newline="") as file:
+    with Path(folder, HISTORY).open(newline="") as file:
         rows = list(csv.DictReader(file))
-    better = {"max": max, "min": min}[record["monitor"]["mode"]]
-    best = better(rows, key=lambda row: float(row[record["monitor"]["metric"]]))
-    kept = digest(load_file(Path(run.folder, WEIGHTS)))
+    better = {"max": max, "min": min}[monitor["mode"]]
+    best = better(rows, key=lambda row: float(row[monitor["metric"]]))
+    kept = digest(load_file(Path(folder, WEIGHTS)))
     if kept != best["weights"]:
-        return {"weights": f"{kept} and not those of the best validation, {best['weights']},"}
-    numbers = {name: float(value) for name, value in best.items() if name != "weights"}
-    return {name: value for name, value in numbers.items() if name in record["metrics"]}
+        return {"weights": f"{kept}, and not those of the best validation, {best['weights']},"}
+    return {
+        name: float(value) for name, value in best.items() if name not in ("weights", "seconds")
+    }
 
 
-def _evaluation(run: Run, record: dict[str, Any]) -> dict[str, Any]:
+def _other_examples(run: Run) -> Iterator[str]:
+    """Whether a table of predictions is of the test examples: those columns that the data has."""
+    import numpy as np
+    from safetensors.numpy import load_file
+
+    from assay import splits
+    from assay.evaluate import PREDICTIONS, read_predictions
+
+    test = load_file(Path(run.parents["data"].folder, splits.name("test")))
+    for name, column in read_predictions(Path(run.folder, PREDICTIONS)).items():
+        if len(column) != len(next(iter(test.values()))):
+            yield f"{PREDICTIONS} has {len(column)} rows, and not one per test example"
+            return
+        if name in test and test[name].ndim == 1 and not np.array_equal(test[name], column):
+            yield f"{PREDICTIONS} has another {name} than the test examples"
+
+
+def _evaluation(run: Run) -> dict[str, Any]:
     """The metrics of an evaluation, from its table of predictions."""
     from assay import training
     from assay.evaluate import PREDICTIONS, read_predictions

@@ -42,7 +42,7 @@ def why(study: Path = Path("config.yaml"), run: str | None = None) -> None:
     plan = commands.read(study)
     wanted = due(plan)
     if run is None:
-        print("\n".join(table(reasons(plan, wanted), os.cpu_count() or 1, _report(plan))))
+        print("\n".join(table(reasons(plan, wanted), os.cpu_count() or 1, of_report(plan, wanted))))
         return
     chosen = commands.chosen(plan, run)
     found = {reason.run.folder: reason for reason in reasons(plan, wanted)}
@@ -53,12 +53,12 @@ def why(study: Path = Path("config.yaml"), run: str | None = None) -> None:
 def due(plan: Plan) -> dict[str, str]:
     """The folders of the runs that are not complete, or whose parents are not, as `reasons` wants.
 
-    What only Snakemake knows is not in it: a file that is gone, a run whose end it did not note.
+    What only Snakemake knows is not in it: that it did not note the end of a run.
     """
     found: dict[str, str] = {}
     for run in plan.runs:
         again = any(parent.folder in found for parent in run.parents.values())
-        if again or not Path(run.record).exists():
+        if again or not all(Path(run.folder, name).exists() for name in run.files):
             found[run.folder] = ""
     return found
 
@@ -142,7 +142,8 @@ def _each(group: list[Reason]) -> str:
 def _in_full(run: Run, reason: Reason | None) -> Iterator[str]:
     yield f"{run.title}: {run.folder}"
     if reason is None:
-        yield f"  complete since {records.read(Path(run.folder))['finished']}; would not run"
+        trouble = records.trouble(Path(run.folder))
+        yield f"  {trouble or 'complete'}; would not run"
         return
     yield from (f"  because {cause}" for cause in reason.causes)
     if compared := _nearest(run):
@@ -156,19 +157,20 @@ def _causes(run: Run, wanted: Mapping[str, str]) -> Iterator[str]:
         again = [parent for parent in run.parents.values() if parent.folder in wanted]
         yield from (f"its parent {_name(parent)} is made again" for parent in again)
         if not again:
-            yield f"Snakemake says: {wanted[run.folder]}"
+            yield wanted[run.folder] or "one of its files is gone"
         return
     folder = Path(run.folder)
     if failed := records.failure(folder):
         yield f"it did not end: {failed['reason']}"
     elif (folder / records.RESUME).exists():
-        yield "it was killed, and goes on from its last checkpoint"
+        again = ", and goes on from its last checkpoint" if "steps" in run.settings else ""
+        yield f"it was killed{again}"
     nearest = _nearest(run)
     if nearest is not None:
         yield from _differences(run, nearest[1])
     elif not failed and not (folder / records.RESUME).exists():
         others = list(Path(f"results/{run.stage}/{run.name}").glob("*/record.json"))
-        yield "this seed was never made" if others else "it was never made"
+        yield "this seed was never made, or is gone" if others else "it was never made"
 
 
 def _nearest(run: Run) -> tuple[Path, dict[str, Any]] | None:
@@ -222,7 +224,16 @@ def _flat(settings: Any, place: tuple[str, ...] = ()) -> dict[str, Any]:
     return flat
 
 
-def _report(plan: Plan) -> str | None:
+def of_report(plan: Plan, wanted: Mapping[str, str]) -> str | None:
+    """Why the report would be made; None where nothing but Snakemake knows a reason.
+
+    Args:
+        wanted: the folders of the runs that would be made.
+    """
+    if any(run.folder in wanted for run in plan.runs):
+        return "runs are made"
+    if not Path(plan.folder, "index.html").exists():
+        return "its page is not there"
     try:
         made = records.read(Path(plan.folder))
     except FileNotFoundError:

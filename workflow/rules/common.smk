@@ -1,8 +1,10 @@
 """The study and its plan, the targets that a person may type, and what the terminal shows."""
 
+import contextlib
 import inspect
 import logging
 import os
+import re
 import shlex
 import shutil
 import signal
@@ -29,6 +31,7 @@ for variable, folder in (
 
 from assay import (
     devices,
+    faults,
     identity,
     locks,
     plan,
@@ -50,7 +53,7 @@ HELD = []  # the lock of this folder
 
 
 def read_study():
-    """The study that --configfile names, else config.yaml; --config lays single values over it."""
+    """The plan of the study that --configfile names, else config.yaml; --config lays single values over it."""
     files = [
         Path(os.path.relpath(path)) for path in workflow.config_settings.configfiles
     ]
@@ -63,13 +66,14 @@ def read_study():
     # Exits are not raised errors: to those Snakemake would add where in this file they were raised.
     try:
         found = study.read(files[0], dict(workflow.config_settings.config))
-    except study.StudyError as error:
+        planned = plan.Plan(found)
+    except (study.StudyError, identity.CodeError) as error:
         sys.exit(str(error))
     if found["device"] == "gpu" and LOCAL and not devices.count():
         sys.exit(
             f"{files[0]}: device: gpu: this machine has no NVIDIA GPU: write auto or cpu"
         )
-    return found
+    return planned
 
 
 def before_planning(prepare_dag):
@@ -113,12 +117,14 @@ def take_lock():
 
 def refuse_read_only():
     """Say before the first job that a folder cannot be written."""
-    for folder in map(Path, ("results", PLAN.folder)):
+    due = [run.folder for run in PLAN.runs if not Path(run.record).exists()]
+    for folder in map(Path, (".snakemake", "results", PLAN.folder, *due)):
         above = next(part for part in (folder, *folder.parents) if part.exists())
-        if not os.access(above, os.W_OK | os.X_OK):
+        if not above.is_dir() or not os.access(above, os.W_OK | os.X_OK):
+            what = "cannot be written" if above.is_dir() else "is no folder"
             sys.exit(
-                f"{above}: cannot be written, and the workflow writes {folder}/: make it writable "
-                "for you, or work in another folder"
+                f"{above}: {what}, and the workflow writes {folder}/: make it writable for you, or "
+                "work in another folder"
             )
 
 
@@ -186,21 +192,19 @@ def report_what_there_is():
     if not workflow.dag_settings.targets:
         command = ["python", "-m", "assay.report", "--settings", STUDY_JSON]
         command += ["--output", PLAN.folder, "--partial", "true"]
-        environment = {**os.environ, "PYTHONPATH": SOURCE}
-        if (
-            subprocess.run(
-                command, env=environment, stdout=subprocess.DEVNULL
-            ).returncode
-            == 0
-        ):
+        environment = {**os.environ, "PYTHONPATH": SOURCE, supervision.PARENT: ""}
+        silent = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
+        done = subprocess.run(command, env=environment, **silent)
+        if done.returncode == 0 and Path(PLAN.folder, "index.html").exists():
             logger.error(f"What was made stands in {PLAN.folder}/index.html")
 
 
-def deleted_runs():
+def deleted_files():
     """What a report tells of and is gone: the report alone would not have it made again."""
     if not Path(PLAN.folder, records.RECORD).exists():
         return []
-    return [run.record for run in PLAN.runs if not Path(run.record).exists()]
+    made = [Path(run.folder, name) for run in PLAN.runs for name in run.files]
+    return [str(path) for path in made if not path.exists()]
 
 
 def with_signature(function):
@@ -250,31 +254,38 @@ def needs_of(stage, **files):
     return needs
 
 
-def why_failed(folder, log):
-    """What a job has left word of, or where its last words stand."""
-    if found := records.failure(folder):
-        return f"{found['reason']} [exit code {found['code']}, {log}]"
-    if shutil.disk_usage(".").free < FULL_BYTES:
-        return (
-            "left no word, since the disk is full: free some space and run snakemake again; "
-            f"what was saved is kept [{log}]"
-        )
-    words = Path(log).read_text(errors="replace").split() if Path(log).exists() else []
-    ends = f"; its log ends with: {' '.join(words[-20:])}" if words else ""
-    return (
-        "was killed, by hand or by the system for want of memory; snakemake goes on "
-        f"where it was{ends} [{log}]"
-    )
+def why_failed(folder, log, code):
+    """What a job has left word of, or what its end tells; then this leaves word of it."""
+    found = records.failure(folder)
+    if not found:
+        words = Path(log).read_text(errors="replace") if Path(log).exists() else ""
+        if shutil.disk_usage(".").free < FULL_BYTES:
+            code = faults.Exit.DISK
+        found = {
+            "reason": faults.ended(code, words),
+            "code": 1 if code is None else code,
+        }
+        with contextlib.suppress(OSError):
+            records.write_failure(folder, found)
+    return f"{found['reason']} [exit code {found['code']}, {log}]"
 
 
 def explanation():
     """What is about to run, because of which change, and for how long."""
-    due = {
-        str(Path(job.output[0]).parent): ", ".join(workflow.dag.reason(job).get_names())
-        for job in workflow.dag.needrun_jobs()
-        if job.output
-    }
-    page = "the study, its code or a run changed" if PLAN.folder in due else None
+    settings = workflow.dag_settings
+    asked = settings.forcerun or settings.forceall or settings.forcetargets
+
+    def words(job):
+        found = list(workflow.dag.reason(job).get_names())
+        if found == ["forced"] and not asked:
+            return "Snakemake did not note its end, and makes sure of it"
+        return f"Snakemake says: {', '.join(found)}"
+
+    jobs = [job for job in workflow.dag.needrun_jobs() if job.output]
+    due = {str(Path(job.output[0]).parent): words(job) for job in jobs}
+    page = None
+    if PLAN.folder in due:
+        page = why.of_report(PLAN, due) or due[PLAN.folder]
     return why.table(why.reasons(PLAN, due), workflow.cores or 1, page)
 
 
@@ -313,10 +324,15 @@ class Brief(logging.Formatter):
         "Building DAG",
     )
 
+    ENDED = re.compile(
+        r"> (\S+) 2>&1' (?:returned non-zero exit status (\d+)|died with <Signals\.\w+: (\d+)>)"
+    )
+
     def __init__(self, handler):
         super().__init__()
         self.handler = handler
         self.full = handler.formatter
+        self.codes = {}  # log -> how the job ended
         self.progress = progress.Progress()
 
     def format(self, record):
@@ -334,9 +350,12 @@ class Brief(logging.Formatter):
             log, made = (
                 str(files[0]).split(" (")[0] for files in (record.log, record.output)
             )
-            return self.progress.fail(record.jobid, why_failed(Path(made).parent, log))
+            reason = why_failed(Path(made).parent, log, self.codes.get(log))
+            return self.progress.fail(record.jobid, reason)
         elif event == LogEvent.ERROR and "CalledProcessError in file" in record.msg:
-            return ""  # the line above says more
+            for log, code, number in self.ENDED.findall(record.msg):
+                self.codes[log] = int(code) if code else -int(number)
+            return ""  # the line below says more
         elif event in self.SILENT or (
             event is None and str(record.msg).startswith(self.CHATTER)
         ):
@@ -355,7 +374,7 @@ def show_progress():
                 handler.setFormatter(kind(handler))
 
 
-PLAN = plan.Plan(read_study())
+PLAN = read_study()
 STUDY = PLAN.study
 STUDY_JSON = identity.canonical(STUDY)
 # Not among a rule's params, for it is no part of what a run is. The braces are for Snakemake.
