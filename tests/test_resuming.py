@@ -145,6 +145,32 @@ def in_validation(number: int) -> Callable[[], None]:
     return change
 
 
+def step_by_step() -> None:
+    """Give the module a say in single steps, so that Lightning takes them."""
+    Classification.on_train_batch_end = lambda self, *arguments: None
+
+
+def scheduled(kind: str) -> Callable[[], None]:
+    """Give the module an optimizer and a schedule of its own."""
+
+    def configure(self: Classification) -> dict:
+        optimizer = torch.optim.SGD(self.parameters(), lr=0.1, momentum=0.9)
+        schedules = torch.optim.lr_scheduler
+        config = {
+            "by epoch": {"scheduler": schedules.StepLR(optimizer, 1, 0.5)},
+            "by step": {"scheduler": schedules.OneCycleLR(optimizer, 0.1, total_steps=40)},
+            "plateau": {"scheduler": schedules.ReduceLROnPlateau(optimizer, patience=0)},
+        }[kind]
+        config["interval"] = "step" if kind == "by step" else "epoch"
+        config["monitor"] = "validation_loss"
+        return {"optimizer": optimizer, "lr_scheduler": config}
+
+    def change() -> None:
+        Classification.configure_optimizers = configure
+
+    return change
+
+
 def result(folder: Path) -> dict[str, object]:
     """All that a training leaves besides times."""
     record = records.read(folder)
@@ -156,9 +182,10 @@ def result(folder: Path) -> dict[str, object]:
 
 def to_the_end(work: Callable[[], None], *kills: Callable[[], None]) -> int:
     """Train, killed at each of some moments that is reached, and then left in peace."""
-    killed = [attempt(work, kill) for kill in kills].count(-signal.SIGKILL)
+    codes = [attempt(work, kill) for kill in kills]
+    assert set(codes) <= {0, -signal.SIGKILL}
     assert attempt(work) == 0
-    return killed
+    return codes.count(-signal.SIGKILL)
 
 
 @contextmanager
@@ -173,18 +200,18 @@ MOMENTS = st.one_of(
 )  # fmt: skip
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=30, deadline=None)
 @given(
     count=st.integers(6, 40), batch=st.integers(3, 12), rounds=st.integers(1, 4),
     per_round=st.integers(1, 5), seed=st.integers(0, 2**32 - 1),
     kills=st.lists(MOMENTS, min_size=1, max_size=4), workers=st.sampled_from([0, 0, 0, 2]),
     checkpoint_seconds=st.sampled_from([0.0, 0.0, 0.01, 60.0]),
-    accumulate=st.sampled_from([1, 1, 3]), extra=st.sampled_from(
+    accumulate=st.sampled_from([1, 1, 3]), lightning=st.booleans(), extra=st.sampled_from(
         [{}, {"average_decay": 0.9}, {"patience": 1}, {"frozen": ["backbone"]}]),
 )  # fmt: skip
 def test_a_training_killed_anywhere_ends_in_the_bytes_of_one_left_in_peace(
     count: int, batch: int, rounds: int, per_round: int, seed: int, kills: list, workers: int,
-    checkpoint_seconds: float, accumulate: int, extra: dict,
+    checkpoint_seconds: float, accumulate: int, lightning: bool, extra: dict,
 ) -> None:  # fmt: skip
     changes = {
         "steps": rounds * per_round, "validate_every_steps": per_round, "batch_size": batch,
@@ -193,7 +220,14 @@ def test_a_training_killed_anywhere_ends_in_the_bytes_of_one_left_in_peace(
     with workshop(count) as (data, runs):
         assert attempt(train(data, runs / "peace", changes, Execution(), seed)) == 0
         execution = Execution(checkpoint_seconds, workers, 0)
-        to_the_end(train(data, runs / "killed", changes, execution, seed), *kills)
+        work = train(data, runs / "killed", changes, execution, seed)
+
+        def either() -> None:
+            if lightning:
+                step_by_step()
+            work()
+
+        to_the_end(either, *kills)
         assert result(runs / "killed") == result(runs / "peace")
 
 
@@ -293,6 +327,36 @@ def test_how_a_training_is_carried_out_changes_no_byte(execution: Execution) -> 
         assert attempt(train(data, runs / "plain", execution=Execution())) == 0
         assert attempt(train(data, runs / "other", execution=execution)) == 0
         assert result(runs / "other") == result(runs / "plain")
+
+
+@pytest.mark.parametrize(
+    "extra", ({}, {"accumulate_batches": 2}, {"average_decay": 0.9}, {"precision": "bf16-mixed"},
+              {"frozen": ["backbone"]}),
+)  # fmt: skip
+def test_steps_are_those_of_lightning_to_the_last_bit(extra: dict) -> None:
+    with workshop() as (data, runs):
+        assert attempt(train(data, runs / "ours", extra)) == 0
+        assert attempt(train(data, runs / "lightning", extra), step_by_step) == 0
+        assert result(runs / "ours") == result(runs / "lightning")
+
+
+@pytest.mark.parametrize("kind", ("by epoch", "by step", "plateau"))
+def test_a_schedule_of_the_module_is_kept_whoever_steps_and_whatever_is_killed(kind: str) -> None:
+    configure = scheduled(kind)
+
+    def both(other: Callable[[], None]) -> Callable[[], None]:
+        return lambda: (configure(), other())
+
+    with workshop() as (data, runs):
+        changes = {"patience": 9, "steps": 16}
+        assert attempt(train(data, runs / "ours", changes), configure) == 0
+        assert attempt(train(data, runs / "lightning", changes), both(step_by_step)) == 0
+        assert result(runs / "ours") == result(runs / "lightning")
+        work = train(data, runs / "killed", changes)
+        for number in (3, 5, 2):
+            assert attempt(work, both(in_step(number))) == -signal.SIGKILL
+        assert attempt(work, configure) == 0
+        assert result(runs / "ours") == result(runs / "killed")
 
 
 @pytest.mark.parametrize("extra", ({}, {"accumulate_batches": 2}, {"average_decay": 0.9}))

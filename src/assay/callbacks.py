@@ -22,8 +22,11 @@ class Randomness(Callback):
     def __init__(self, seed: int, batches: Batches) -> None:
         self.seed, self.batches = seed, batches
 
-    def on_train_batch_start(self, *_: Any) -> None:
+    def before_batch(self, *_: Any) -> None:
         randomness.reseed(randomness.mix(self.seed, "batch", self.batches.next - 1))
+
+    def after_batch(self, *_: Any) -> None:
+        """Nothing is left to do."""
 
     def on_validation_start(self, *_: Any) -> None:
         randomness.reseed(randomness.mix(self.seed, "validation"))
@@ -57,11 +60,14 @@ class Average(Callback):
             self.averages = {name: value.clone() for name, value in _floating(module).items()}
         self.averages = {name: value.to(module.device) for name, value in self.averages.items()}
 
+    def before_batch(self, *_: Any) -> None:
+        """Nothing is to be done yet."""
+
     @torch.no_grad()
-    def on_train_batch_end(self, trainer: pl.Trainer, module: pl.LightningModule, *_: Any) -> None:
+    def after_batch(self, trainer: pl.Trainer, loss: Tensor) -> None:
         if trainer.global_step > self.step:
             self.step = trainer.global_step
-            weights = list(_floating(module).values())
+            weights = list(_floating(trainer.lightning_module).values())
             torch._foreach_lerp_(list(self.averages.values()), weights, 1 - self.decay)
 
     def on_validation_start(self, trainer: pl.Trainer, module: pl.LightningModule) -> None:
@@ -137,18 +143,14 @@ class History(Callback):
     def on_train_epoch_start(self, *_: Any) -> None:
         self.ledger.enter("train")
 
-    def on_train_batch_start(self, trainer: pl.Trainer, *_: Any) -> None:
+    def before_batch(self, trainer: pl.Trainer, module: pl.LightningModule) -> None:
         groups = (group for optimizer in trainer.optimizers for group in optimizer.param_groups)
         self.rates.append(max((float(group["lr"]) for group in groups), default=math.nan))
 
-    def on_train_batch_end(self, trainer: pl.Trainer, module: Any, outputs: Any, *_: Any) -> None:
-        if not outputs:
-            raise JobError(
-                f"training_step returned no loss at step {trainer.global_step}", Exit.CODE
-            )
-        self.losses.append(outputs["loss"])
+    def after_batch(self, trainer: pl.Trainer, loss: Tensor) -> None:
+        self.losses.append(loss)
         if self.progress_seconds and time.perf_counter() - self.printed > self.progress_seconds:
-            self._tell(trainer, {"loss": float(outputs["loss"])})
+            self._tell(trainer, {"loss": float(loss)})
 
     def on_validation_start(self, trainer: pl.Trainer, *_: Any) -> None:
         self.ledger.enter("validate")

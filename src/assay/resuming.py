@@ -18,6 +18,7 @@ from assay.callbacks import History
 from assay.execution import Execution
 from assay.faults import Exit, JobError
 from assay.job import Job
+from assay.steps import Steps
 
 LARGEST_SHARE = 0.02  # of the time between two checkpoints, for writing one
 FIRST_GUESS_SECONDS = 0.01
@@ -35,6 +36,7 @@ class Resuming(Callback):
         self.resumed = False
         self.tested = False
         self.accumulate = job.settings.get("accumulate_batches", 1)
+        self.steps: Steps
 
     def load(self) -> dict[str, Any] | None:
         """Look for a checkpoint, and take from it what is not Lightning's.
@@ -68,22 +70,25 @@ class Resuming(Callback):
         self.job.supervision.careful(True)
         self.saved = time.perf_counter()
         if self.resumed:
-            if self._place():  # Lightning does so itself at the beginning of a round
+            if (
+                self._place() and not self.steps.by_round
+            ):  # Lightning does so itself at the beginning of a round
                 for callback in trainer.callbacks:
                     callback.on_train_epoch_start(trainer, module)
                 module.on_train_epoch_start()
             else:
                 trainer.fit_loop.restarting = False
 
-    def on_train_batch_start(
-        self, trainer: pl.Trainer, module: pl.LightningModule, *_: Any
-    ) -> None:
+    def before_batch(self, trainer: pl.Trainer, module: pl.LightningModule) -> None:
         # To Lightning, what follows is no restart: it would skip schedulers at the round's end.
         trainer.fit_loop.restarting = False
         stopping = self.job.supervision.reason is not None
         if (stopping or self._due()) and self._possible(trainer, module):
             self._save(trainer)
             self.job.supervision.check()
+
+    def after_batch(self, *_: Any) -> None:
+        """Nothing is to be done before the next."""
 
     def on_train_end(self, trainer: pl.Trainer, module: pl.LightningModule) -> None:
         self.job.supervision.careful(False)
@@ -98,13 +103,16 @@ class Resuming(Callback):
         for key in ("hyper_parameters", "hparams_name", "hparams_type"):
             checkpoint.pop(key, None)  # of no use here, and perhaps of any type
         first, place = divmod(self.batches.next - 1, self.batches.per_round)
+        done = self.batches.next - 1
+        if self.steps.by_round:  # to Lightning the round has not begun, and is one batch
+            place, done = 0, first
         loops = checkpoint["loops"]["fit_loop"]
         begun = first + (place > 0)
         epochs = {"ready": begun, "started": begun, "processed": first, "completed": first}
         loops["epoch_progress"] = {"total": epochs, "current": dict(epochs)}
         counted = ("ready", "started", "processed", "completed")
         loops["epoch_loop.batch_progress"] = {
-            "total": dict.fromkeys(counted, self.batches.next - 1),
+            "total": dict.fromkeys(counted, done),
             "current": dict.fromkeys(counted, place),
             "is_last_batch": False,
         }

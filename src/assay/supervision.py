@@ -103,11 +103,12 @@ class Supervision:
 
 
 def _started(pid: int) -> str:
-    """When a process began, in the kernel's own count; empty where there is no such process."""
+    """When a process began, in the kernel's own count; empty where it has ended."""
     try:
-        return Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[19]
+        fields = Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()
     except OSError:
         return ""
+    return "" if fields[0] in "ZX" else fields[19]
 
 
 def _earlier(path: Path) -> list[float]:

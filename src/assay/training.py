@@ -20,6 +20,7 @@ from assay.execution import Execution
 from assay.faults import Exit, JobError
 from assay.job import Job
 from assay.resuming import Resuming
+from assay.steps import Rounds, Steps
 
 WEIGHTS, HISTORY = "weights.safetensors", "history.csv"
 VALIDATION_BATCH_EXAMPLES = 1024
@@ -85,9 +86,10 @@ def fit(
     resuming = Resuming(job, batches, history, execution)
     state = resuming.load()
     if state is None or not state["finished"]:
-        trainer = _trainer(job, resuming, execution)
+        trainer, steps = _trainer(job, resuming, execution)
         in_order = InOrder(_to(validation, device), VALIDATION_BATCH_EXAMPLES)
-        trainer.fit(objective, batches, in_order, ckpt_path=state and str(job.resume_folder))
+        checkpoint = state and str(job.resume_folder)
+        trainer.fit(objective, Rounds(steps), in_order, ckpt_path=checkpoint)
         history.restore(checkpoints.newest(job.resume_folder)["history"])
     with job.ledger.spend("write"):
         files.write(job.output / WEIGHTS, save(history.best_weights))
@@ -103,24 +105,22 @@ def _choose_what_learns(objective: pl.LightningModule, settings: dict[str, Any])
         objective.configure_optimizers = lambda: optimizers.adamw(objective, settings)
 
 
-def _trainer(job: Job, resuming: Resuming, execution: Execution) -> pl.Trainer:
+def _trainer(job: Job, resuming: Resuming, execution: Execution) -> tuple[pl.Trainer, Steps]:
     settings = job.settings
     all_rounds = settings["steps"] // settings["validate_every_steps"]
-    callbacks = [
-        resuming,  # first: it looks between two batches
-        Randomness(job.seed, resuming.batches),
-        Frozen(settings.get("frozen", [])),
-        resuming.history,
-    ]
+    accumulate = settings.get("accumulate_batches", 1)
+    # Resuming is first: it looks between two batches. Average is last: it takes its weights away.
+    around = [resuming, Randomness(job.seed, resuming.batches), resuming.history]
     if "average_decay" in settings:
-        callbacks.append(Average(settings["average_decay"]))  # last: it takes its weights away
-    return pl.Trainer(
+        around.append(Average(settings["average_decay"]))
+    resuming.steps = steps = Steps(resuming.batches, accumulate, around)
+    trainer = pl.Trainer(
         accelerator=settings["device"],
         devices=1,
         precision=settings["precision"],
         max_epochs=min(execution.rounds or all_rounds, all_rounds),
-        accumulate_grad_batches=settings.get("accumulate_batches", 1),
-        callbacks=callbacks,
+        accumulate_grad_batches=accumulate,
+        callbacks=[steps, Frozen(settings.get("frozen", [])), *around],
         plugins=[LightningEnvironment(), checkpoints.Folder(job.resume_folder)],
         deterministic=True,
         logger=False,
@@ -130,6 +130,7 @@ def _trainer(job: Job, resuming: Resuming, execution: Execution) -> pl.Trainer:
         num_sanity_val_steps=0,
         use_distributed_sampler=False,
     )
+    return trainer, steps
 
 
 def _metrics(objective: pl.LightningModule, history: History) -> dict[str, float]:

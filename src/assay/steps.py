@@ -1,0 +1,152 @@
+"""Takes the steps of a training, at the rate of a plain loop where the module allows it."""
+
+import inspect
+from collections.abc import Callable, Iterator
+from typing import Any, Protocol
+
+import pytorch_lightning as pl
+from pytorch_lightning.callbacks import Callback
+from pytorch_lightning.utilities.model_helpers import is_overridden
+from pytorch_lightning.utilities.types import LRSchedulerConfig
+from torch import Tensor
+
+from assay.batches import Batches
+from assay.faults import Exit, JobError
+
+# What a module can say about a single step. One that does goes through Lightning step by step.
+HOOKS = (
+    "backward",
+    "clip_gradients",
+    "configure_gradient_clipping",
+    "lr_scheduler_step",
+    "on_after_backward",
+    "on_after_batch_transfer",
+    "on_before_backward",
+    "on_before_batch_transfer",
+    "on_before_optimizer_step",
+    "on_before_zero_grad",
+    "on_train_batch_end",
+    "on_train_batch_start",
+    "on_train_epoch_start",
+    "optimizer_step",
+    "optimizer_zero_grad",
+    "transfer_batch_to_device",
+)
+PRECISIONS = ("32-true", "bf16-mixed", "bf16-true", "64-true")  # those that scale no loss
+
+
+class AroundBatches(Protocol):
+    """What is done before and after each batch, whoever takes the steps."""
+
+    def before_batch(self, trainer: pl.Trainer, module: pl.LightningModule) -> None:
+        """Called before the batch is used; `Batches.next` is the number of the one after it."""
+
+    def after_batch(self, trainer: pl.Trainer, loss: Tensor) -> None:
+        """Called with the loss, detached, once the weights were changed by it."""
+
+
+class Steps(Callback):
+    """Takes all steps of a round where Lightning is about to take its first.
+
+    To Lightning a round is then one batch in which the module optimizes by itself, and nothing
+    happens there. Counters, schedules by epoch, checkpoints and validation stay Lightning's, and
+    the arithmetic is that of automatic optimization to the last bit. A module that has a say in
+    single steps is left to Lightning.
+    """
+
+    def __init__(self, batches: Batches, accumulate: int, around: list[AroundBatches]) -> None:
+        self.batches, self.accumulate, self.around = batches, accumulate, around
+        self.by_round = False
+
+    def setup(self, trainer: pl.Trainer, module: pl.LightningModule, stage: str) -> None:
+        self.by_round = (
+            module.automatic_optimization
+            and trainer.precision in PRECISIONS
+            and not any(is_overridden(hook, module) for hook in HOOKS)
+        )
+
+    def on_train_batch_start(
+        self, trainer: pl.Trainer, module: pl.LightningModule, *_: Any
+    ) -> None:
+        if not self.by_round:
+            for each in self.around:
+                each.before_batch(trainer, module)
+            return
+        self._round(trainer, module)
+
+        def nothing(*_: Any) -> None:
+            del module.training_step
+            module.automatic_optimization = True
+
+        module.automatic_optimization, module.training_step = False, nothing
+
+    def on_train_batch_end(
+        self, trainer: pl.Trainer, module: pl.LightningModule, outputs: Any, *_: Any
+    ) -> None:
+        if not self.by_round:
+            loss = _loss(outputs, trainer) * self.accumulate  # of which Lightning gives the share
+            for each in self.around:
+                each.after_batch(trainer, loss)
+
+    def _round(self, trainer: pl.Trainer, module: pl.LightningModule) -> None:
+        [optimizer] = trainer.strategy.optimizers
+        schedules = [c for c in trainer.lr_scheduler_configs if c.interval == "step"]
+        counter = trainer.fit_loop.epoch_loop.automatic_optimization.optim_progress.optimizer.step
+        context = trainer.precision_plugin.train_step_context
+        numbered = _is_numbered(module.training_step)
+        before = [each.before_batch for each in self.around]
+        after = [each.after_batch for each in self.around]
+        accumulate = self.accumulate
+        for batch in self.batches:
+            for call in before:
+                call(trainer, module)
+            place = (self.batches.next - 1) % self.batches.per_round
+            with context():
+                output = module.training_step(*((batch, place) if numbered else (batch,)))
+            loss = _loss(output, trainer)
+            if place % accumulate == 0:
+                optimizer.zero_grad()
+            share = loss if accumulate == 1 else loss / accumulate
+            share.backward()
+            if (place + 1) % accumulate == 0:
+                counter.increment_ready()
+                optimizer.step()
+                counter.increment_completed()
+                for schedule in schedules:
+                    if _is_ours(schedule, place + 1, self.batches.per_round):
+                        schedule.scheduler.step()
+            loss = share.detach() * accumulate
+            for call in after:
+                call(trainer, loss)
+
+
+class Rounds:
+    """What Lightning iterates over: the batches of a round, or the round as one."""
+
+    def __init__(self, steps: Steps) -> None:
+        self.steps = steps
+
+    def __len__(self) -> int:
+        return 1 if self.steps.by_round else len(self.steps.batches)
+
+    def __iter__(self) -> Iterator[Any]:
+        return iter((0,)) if self.steps.by_round else iter(self.steps.batches)
+
+
+def _is_numbered(training_step: Callable[..., Any]) -> bool:
+    """Whether it takes the number of the batch as well."""
+    parameters = inspect.signature(training_step).parameters.values()
+    return len(parameters) > 1 or any(p.kind == p.VAR_POSITIONAL for p in parameters)
+
+
+def _loss(output: Any, trainer: pl.Trainer) -> Tensor:
+    loss = output.get("loss") if isinstance(output, dict) else output
+    if loss is None:
+        raise JobError(f"training_step returned no loss at step {trainer.global_step}", Exit.CODE)
+    return loss
+
+
+def _is_ours(schedule: LRSchedulerConfig, done: int, per_round: int) -> bool:
+    """Whether a schedule by step is due, and not left to Lightning, for which a round is a step."""
+    every = schedule.frequency
+    return done % every == 0 and not (every == 1 and done == per_round)
