@@ -12,6 +12,8 @@ from torch.utils.data import DataLoader, Dataset
 from assay import randomness
 
 Batch = dict[str, Tensor]
+ALIGNMENT_BYTES = 64
+LARGEST_BYTES = 1_000_000  # of one field that are gathered at once
 
 
 class Batches(Dataset):
@@ -37,6 +39,7 @@ class Batches(Dataset):
         self.data, self.size, self.per_round, self.workers = data, size, per_round, workers
         self.count = len(next(iter(data.values())))
         self.next = 0
+        self.gathered = self._gathered()
         self._order = lru_cache(maxsize=2)(
             lambda epoch: randomness.permutation(seed, epoch, self.count)
         )
@@ -54,9 +57,9 @@ class Batches(Dataset):
         rows = self.rows(number)
         return {name: tensor[rows] for name, tensor in self.data.items()}
 
-    def rows(self, number: int) -> Tensor:
-        """The examples of batch `number`: indices (size,)."""
-        start, end = number * self.size, (number + 1) * self.size
+    def rows(self, number: int, batches: int = 1) -> Tensor:
+        """The examples of batch `number` and those after it: indices (batches * size,)."""
+        start, end = number * self.size, (number + batches) * self.size
         epochs = range(start // self.count, (end - 1) // self.count + 1)
         offset = epochs[0] * self.count
         order = torch.cat([self._order(epoch) for epoch in epochs])
@@ -64,7 +67,7 @@ class Batches(Dataset):
 
     def _cut(self, numbers: range) -> Iterable[Batch]:
         if not self.workers:
-            return map(self.__getitem__, numbers)
+            return self._slices(numbers)
         return DataLoader(
             self,
             batch_size=None,
@@ -74,6 +77,27 @@ class Batches(Dataset):
             worker_init_fn=_outlive_signals,
             generator=torch.Generator(),
         )
+
+    def _gathered(self) -> int:
+        """How many batches are gathered at once: as many as are small, and stay aligned in memory.
+
+        A library may add up in another order where the first number lies elsewhere in a cache line.
+        """
+        taken = [tensor[:1].nbytes * self.size for tensor in self.data.values()]
+        if any(count % ALIGNMENT_BYTES for count in taken):
+            return 1
+        return max(1, LARGEST_BYTES // max(1, *taken))
+
+    def _slices(self, numbers: range) -> Iterator[Batch]:
+        first = None
+        for number in numbers:
+            place = number % self.gathered
+            if first != number - place:
+                first = number - place
+                rows = self.rows(first, self.gathered)
+                block = {name: tensor[rows] for name, tensor in self.data.items()}
+            start, end = place * self.size, (place + 1) * self.size
+            yield {name: tensor[start:end] for name, tensor in block.items()}
 
 
 def _outlive_signals(worker: int) -> None:

@@ -21,12 +21,10 @@ class Randomness(Callback):
 
     def __init__(self, seed: int, batches: Batches) -> None:
         self.seed, self.batches = seed, batches
+        self.start = randomness.mix(seed, "batch")
 
     def before_batch(self, *_: Any) -> None:
-        randomness.reseed(randomness.mix(self.seed, "batch", self.batches.next - 1))
-
-    def after_batch(self, *_: Any) -> None:
-        """Nothing is left to do."""
+        randomness.reseed(randomness.scatter(self.start, self.batches.next - 1))
 
     def on_validation_start(self, *_: Any) -> None:
         randomness.reseed(randomness.mix(self.seed, "validation"))
@@ -59,9 +57,6 @@ class Average(Callback):
         if not self.averages:
             self.averages = {name: value.clone() for name, value in _floating(module).items()}
         self.averages = {name: value.to(module.device) for name, value in self.averages.items()}
-
-    def before_batch(self, *_: Any) -> None:
-        """Nothing is to be done yet."""
 
     @torch.no_grad()
     def after_batch(self, trainer: pl.Trainer, loss: Tensor) -> None:
@@ -114,7 +109,7 @@ class History(Callback):
         self.best: dict[str, Any] | None = None
         self.best_weights: dict[str, Tensor] = {}
         self.losses: list[Tensor] = []
-        self.rates: list[float] = []
+        self.rates: list[list[float]] = []
         self.printed = self.started = time.perf_counter()
         self.began = 0
 
@@ -144,8 +139,8 @@ class History(Callback):
         self.ledger.enter("train")
 
     def before_batch(self, trainer: pl.Trainer, module: pl.LightningModule) -> None:
-        groups = (group for optimizer in trainer.optimizers for group in optimizer.param_groups)
-        self.rates.append(max((float(group["lr"]) for group in groups), default=math.nan))
+        groups = [one.param_groups for one in trainer.strategy.optimizers]
+        self.rates.append([float(group["lr"]) for part in groups for group in part])
 
     def after_batch(self, trainer: pl.Trainer, loss: Tensor) -> None:
         self.losses.append(loss)
@@ -203,7 +198,8 @@ class History(Callback):
             batches = trainer.global_step * self.accumulate - len(finite) + place
             raise JobError(
                 f"the training loss is not finite at step {batches // self.accumulate + 1} "
-                f"({float(self.losses[place])}, learning rate {self.rates[place]:.4g}): {remedy}",
+                f"({float(self.losses[place])}, learning rate {max(self.rates[place]):.4g}): "
+                f"{remedy}",
                 Exit.DIVERGED,
             )
         wrong = [name for name, value in (measured or {}).items() if not math.isfinite(value)]
@@ -212,7 +208,7 @@ class History(Callback):
         if wrong:
             raise JobError(
                 f"{wrong[0]} is not finite at step {trainer.global_step} (learning rate "
-                f"{self.rates[-1]:.4g}): {remedy}",
+                f"{max(self.rates[-1]):.4g}): {remedy}",
                 Exit.DIVERGED,
             )
 

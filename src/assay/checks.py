@@ -32,6 +32,7 @@ WORDS = {
     "str": "text",
     "string": "text",
     "bool": "true or false",
+    "boolean": "true or false",
     "object": "a mapping (key: value)",
     "array": "a list",
     "list[int]": "a list of whole numbers",

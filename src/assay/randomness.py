@@ -14,6 +14,18 @@ def mix(seed: int, *purpose: str | int) -> int:
     return int.from_bytes(hashlib.blake2b(text.encode(), digest_size=4).digest(), "big")
 
 
+def scatter(seed: int, number: int) -> int:
+    """A 32-bit seed for the `number`th of many draws; far cheaper than `mix`.
+
+    Source: Steele, Lea and Flood, Fast splittable pseudorandom number generators (2014), the
+    finalizer of SplitMix64.
+    """
+    mixed = (seed + (number + 1) * 0x9E3779B97F4A7C15) & 0xFFFFFFFFFFFFFFFF
+    mixed = ((mixed ^ (mixed >> 30)) * 0xBF58476D1CE4E5B9) & 0xFFFFFFFFFFFFFFFF
+    mixed = ((mixed ^ (mixed >> 27)) * 0x94D049BB133111EB) & 0xFFFFFFFFFFFFFFFF
+    return (mixed ^ (mixed >> 31)) >> 32
+
+
 def reseed(seed: int) -> None:
     """Seed the generators of Python, NumPy and torch (all devices in use).
 

@@ -80,15 +80,12 @@ class Resuming(Callback):
                 trainer.fit_loop.restarting = False
 
     def before_batch(self, trainer: pl.Trainer, module: pl.LightningModule) -> None:
-        # To Lightning, what follows is no restart: it would skip schedulers at the round's end.
-        trainer.fit_loop.restarting = False
+        if trainer.fit_loop.restarting:  # what follows is none: schedulers would be skipped
+            trainer.fit_loop.restarting = False
         stopping = self.job.supervision.reason is not None
         if (stopping or self._due()) and self._possible(trainer, module):
             self._save(trainer)
             self.job.supervision.check()
-
-    def after_batch(self, *_: Any) -> None:
-        """Nothing is to be done before the next."""
 
     def on_train_end(self, trainer: pl.Trainer, module: pl.LightningModule) -> None:
         self.job.supervision.careful(False)

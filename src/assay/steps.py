@@ -1,8 +1,9 @@
 """Takes the steps of a training, at the rate of a plain loop where the module allows it."""
 
+import contextlib
 import inspect
 from collections.abc import Callable, Iterator
-from typing import Any, Protocol
+from typing import Any
 
 import pytorch_lightning as pl
 from pytorch_lightning.callbacks import Callback
@@ -35,16 +36,6 @@ HOOKS = (
 PRECISIONS = ("32-true", "bf16-mixed", "bf16-true", "64-true")  # those that scale no loss
 
 
-class AroundBatches(Protocol):
-    """What is done before and after each batch, whoever takes the steps."""
-
-    def before_batch(self, trainer: pl.Trainer, module: pl.LightningModule) -> None:
-        """Called before the batch is used; `Batches.next` is the number of the one after it."""
-
-    def after_batch(self, trainer: pl.Trainer, loss: Tensor) -> None:
-        """Called with the loss, detached, once the weights were changed by it."""
-
-
 class Steps(Callback):
     """Takes all steps of a round where Lightning is about to take its first.
 
@@ -54,8 +45,19 @@ class Steps(Callback):
     single steps is left to Lightning.
     """
 
-    def __init__(self, batches: Batches, accumulate: int, around: list[AroundBatches]) -> None:
-        self.batches, self.accumulate, self.around = batches, accumulate, around
+    def __init__(self, batches: Batches, accumulate: int, around: list[Callback]) -> None:
+        """Prepare to take them.
+
+        Args:
+            batches: what is learnt from.
+            accumulate: batches of a step.
+            around: whoever wants to be called before or after each batch. `before_batch(trainer,
+                module)` comes before it is used, when `batches.next` is the number of the one
+                after it; `after_batch(trainer, loss)` when the weights were changed.
+        """
+        self.batches, self.accumulate = batches, accumulate
+        self.before = [each.before_batch for each in around if hasattr(each, "before_batch")]
+        self.after = [each.after_batch for each in around if hasattr(each, "after_batch")]
         self.by_round = False
 
     def setup(self, trainer: pl.Trainer, module: pl.LightningModule, stage: str) -> None:
@@ -69,8 +71,8 @@ class Steps(Callback):
         self, trainer: pl.Trainer, module: pl.LightningModule, *_: Any
     ) -> None:
         if not self.by_round:
-            for each in self.around:
-                each.before_batch(trainer, module)
+            for call in self.before:
+                call(trainer, module)
             return
         self._round(trainer, module)
 
@@ -85,18 +87,18 @@ class Steps(Callback):
     ) -> None:
         if not self.by_round:
             loss = _loss(outputs, trainer) * self.accumulate  # of which Lightning gives the share
-            for each in self.around:
-                each.after_batch(trainer, loss)
+            for call in self.after:
+                call(trainer, loss)
 
     def _round(self, trainer: pl.Trainer, module: pl.LightningModule) -> None:
         [optimizer] = trainer.strategy.optimizers
         schedules = [c for c in trainer.lr_scheduler_configs if c.interval == "step"]
         counter = trainer.fit_loop.epoch_loop.automatic_optimization.optim_progress.optimizer.step
         context = trainer.precision_plugin.train_step_context
+        if trainer.precision == "32-true":
+            context = contextlib.nullcontext
         numbered = _is_numbered(module.training_step)
-        before = [each.before_batch for each in self.around]
-        after = [each.after_batch for each in self.around]
-        accumulate = self.accumulate
+        accumulate, before, after = self.accumulate, self.before, self.after
         for batch in self.batches:
             for call in before:
                 call(trainer, module)
@@ -115,7 +117,7 @@ class Steps(Callback):
                 for schedule in schedules:
                     if _is_ours(schedule, place + 1, self.batches.per_round):
                         schedule.scheduler.step()
-            loss = share.detach() * accumulate
+            loss = loss.detach() if accumulate == 1 else share.detach() * accumulate
             for call in after:
                 call(trainer, loss)
 
