@@ -15,19 +15,37 @@ from assay.batches import Batches
 from assay.faults import Exit, JobError
 from assay.job import Job
 
+BLOCK = 64  # batches for which the generators are seeded once: it takes microseconds
+
 
 class Randomness(Callback):
-    """Seeds every batch, so that nothing else can shift what is drawn in it."""
+    """Seeds every block of batches, so that what is drawn in a batch depends on its number alone.
+
+    Within a block the generators go on, whatever is drawn elsewhere: by a validation, or before a
+    training that was killed is taken up again.
+    """
 
     def __init__(self, seed: int, batches: Batches) -> None:
         self.seed, self.batches = seed, batches
-        self.start = randomness.mix(seed, "batch")
+        self.kept: dict[str, Any] | None = None
 
     def before_batch(self, *_: Any) -> None:
-        randomness.reseed(randomness.scatter(self.start, self.batches.next - 1))
+        if self.kept is not None:
+            randomness.restore(self.kept)
+            self.kept = None
+        block, place = divmod(self.batches.next - 1, BLOCK)
+        if place == 0:
+            randomness.reseed(randomness.mix(self.seed, "block", block))
 
     def on_validation_start(self, *_: Any) -> None:
+        self.kept = randomness.state()
         randomness.reseed(randomness.mix(self.seed, "validation"))
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"kept": self.kept or randomness.state()}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        self.kept = state_dict["kept"]
 
 
 class Frozen(Callback):

@@ -3,6 +3,7 @@
 import hashlib
 import json
 import random
+from typing import Any
 
 import numpy as np
 import torch
@@ -12,18 +13,6 @@ def mix(seed: int, *purpose: str | int) -> int:
     """A 32-bit seed for one purpose, such as `mix(3, "step", 120)`."""
     text = json.dumps([seed, *purpose])
     return int.from_bytes(hashlib.blake2b(text.encode(), digest_size=4).digest(), "big")
-
-
-def scatter(seed: int, number: int) -> int:
-    """A 32-bit seed for the `number`th of many draws; far cheaper than `mix`.
-
-    Source: Steele, Lea and Flood, Fast splittable pseudorandom number generators (2014), the
-    finalizer of SplitMix64.
-    """
-    mixed = (seed + (number + 1) * 0x9E3779B97F4A7C15) & 0xFFFFFFFFFFFFFFFF
-    mixed = ((mixed ^ (mixed >> 30)) * 0xBF58476D1CE4E5B9) & 0xFFFFFFFFFFFFFFFF
-    mixed = ((mixed ^ (mixed >> 27)) * 0x94D049BB133111EB) & 0xFFFFFFFFFFFFFFFF
-    return (mixed ^ (mixed >> 31)) >> 32
 
 
 def reseed(seed: int) -> None:
@@ -37,6 +26,27 @@ def reseed(seed: int) -> None:
     if torch.cuda.is_initialized():
         for generator in torch.cuda.default_generators:
             generator.manual_seed(seed)
+
+
+def state() -> dict[str, Any]:
+    """Where the generators stand, as plain values and tensors."""
+    _, keys, *rest = np.random.get_state()
+    cuda = torch.cuda.default_generators if torch.cuda.is_initialized() else ()
+    return {
+        "python": random.getstate(),
+        "numpy": [torch.from_numpy(keys.astype(np.int64)), *rest],
+        "torch": [one.get_state() for one in (torch.default_generator, *cuda)],
+    }
+
+
+def restore(state: dict[str, Any]) -> None:
+    """Put the generators back to where `state` has found them."""
+    random.setstate(state["python"])
+    keys, *rest = state["numpy"]
+    np.random.set_state(("MT19937", keys.numpy().astype(np.uint32), *rest))
+    cuda = torch.cuda.default_generators if torch.cuda.is_initialized() else ()
+    for generator, one in zip((torch.default_generator, *cuda), state["torch"], strict=True):
+        generator.set_state(one)
 
 
 def permutation(seed: int, epoch: int, count: int) -> torch.Tensor:

@@ -1,0 +1,81 @@
+"""Seconds from a job's start to its first training step, warm and cold, against bare imports.
+
+Usage: python benchmarks/start.py [rounds]; writes benchmarks/results/start.csv.
+
+The job is a fine-tuning of the default study. The rivals take turns; a ratio is the median over
+rounds of the time against that of `import pytorch_lightning` in the same round.
+"""
+
+import csv
+import json
+import os
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+PROJECT = Path(__file__).resolve().parent.parent
+sys.path.insert(0, str(PROJECT / "src"))
+
+from assay import start, study, supervision, warm  # noqa: E402
+from assay.plan import Plan, Run  # noqa: E402
+
+BEFORE = ("import", "data", "build")  # phases that come before the first step
+
+
+def imported(name: str) -> float:
+    """Seconds of a Python that imports a package."""
+    begun = time.perf_counter()
+    subprocess.run([sys.executable, "-c", f"import {name}"], check=True)
+    return time.perf_counter() - begun
+
+
+def job(run: Run, output: str, data: str, warmed: bool) -> float:
+    """Seconds from the start of a job to its first step."""
+    command = [sys.executable, "-m", "assay.start", run.stage, "--settings", run.settings_json]
+    command += ["--seed", str(run.seed), "--data", data, "--output", output]
+    environment = {k: v for k, v in os.environ.items() if warmed or k != start.WARM}
+    begun = time.perf_counter()
+    subprocess.run(command, check=True, env=environment, capture_output=True)
+    wall = time.perf_counter() - begun
+    seconds = json.loads(Path(output, "record.json").read_text())["seconds"]
+    return wall - (seconds["wall"] - sum(seconds[phase] for phase in BEFORE))
+
+
+def main(rounds: int) -> None:
+    """Prepare the data, start a warm parent, take turns, and print medians."""
+    os.environ |= {"PYTHONPATH": str(PROJECT / "src"), "OMP_NUM_THREADS": "1"}
+    os.environ[supervision.PARENT] = supervision.mark(os.getpid())
+    runs = Plan(study.read(PROJECT / "config.yaml") | {"device": "cpu"}).runs
+    prepare, finetune = (next(r for r in runs if r.stage == s) for s in ("prepare", "finetune"))
+    with tempfile.TemporaryDirectory() as folder:
+        data = f"{folder}/data"
+        command = [sys.executable, "-m", "assay.prepare", "--settings", prepare.settings_json]
+        subprocess.run([*command, "--output", data], check=True, capture_output=True)
+        os.environ[start.WARM] = warm.launch(1)
+        job(finetune, f"{folder}/first/seed0", data, warmed=True)
+        variants: dict[str, Callable[[int], float]] = {
+            "import pytorch_lightning": lambda n: imported("pytorch_lightning"),
+            "import torch": lambda n: imported("torch"),
+            "a job, cold": lambda n: job(finetune, f"{folder}/cold{n}/seed0", data, False),
+            "a job, warm": lambda n: job(finetune, f"{folder}/warm{n}/seed0", data, True),
+        }
+        found = [{name: take(n) for name, take in variants.items()} for n in range(rounds)]
+    written = []
+    for name in variants:
+        ratio = statistics.median(one[name] / one["import pytorch_lightning"] for one in found)
+        written.append(("start", name, statistics.median(one[name] for one in found), ratio))
+        print(f"{name:26} {written[-1][2]:6.2f} s  {ratio:.2f}")
+    results = PROJECT / "benchmarks" / "results"
+    results.mkdir(exist_ok=True)
+    with (results / "start.csv").open("w", newline="") as file:
+        writer = csv.writer(file)
+        writer.writerow(["task", "variant", "seconds", "ratio"])
+        writer.writerows(written)
+
+
+if __name__ == "__main__":
+    main(int(sys.argv[1]) if len(sys.argv) > 1 else 7)
