@@ -1,0 +1,194 @@
+"""Wall time of `snakemake` for a study, against plain Python that does the same training.
+
+Usage: python benchmarks/pipeline.py [rounds] [cores]; writes benchmarks/results/pipeline.csv.
+
+Rivals, which take turns: (a) one process that trains and evaluates every run of the default study
+in a loop, written by hand; (b) the same with a pool of processes on all cores, pretrainings first.
+They keep weights in memory and write nothing: no checkpoints, no records, no history, no report.
+The accuracies have to be those of the study.
+"""
+
+import copy
+import csv
+import json
+import math
+import os
+import shutil
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from multiprocessing import get_context
+from pathlib import Path
+from typing import Any
+
+PROJECT = Path(__file__).resolve().parent.parent
+sys.path.insert(0, str(PROJECT / "src"))
+
+from assay import study  # noqa: E402
+from assay.plan import Plan, Run  # noqa: E402
+
+PARTS = ("Snakefile", "config.yaml", "environment.yml", "workflow", "profiles", "src")
+TOLERANCE = 0.02  # of the mean accuracy: the rivals draw other random changes of images
+
+
+def loop(cores: int) -> dict[str, float]:
+    """All runs, in this process or in a pool; returns the accuracy of each evaluation."""
+    plan = Plan(study.read(PROJECT / "config.yaml") | {"device": "cpu"})
+    stages: dict[str, list[Run]] = {}
+    for run in plan.runs:
+        stages.setdefault(run.stage, []).append(run)
+    weights: dict[str, Any] = {}
+    accuracy: dict[str, float] = {}
+    pool = get_context("spawn").Pool(cores) if cores > 1 else None
+    for stage in ("pretrain", "finetune"):
+        jobs = [(run, weights.get(_start(run))) for run in stages[stage]]
+        done = pool.imap(_one, jobs, chunksize=1) if pool else map(_one, jobs)
+        for run, (best, found) in zip(stages[stage], done, strict=True):
+            weights[run.folder] = best
+            accuracy |= found
+    if pool:
+        pool.close()
+    return accuracy
+
+
+def _start(run: Run) -> str:
+    return run.parents["weights"].folder if "weights" in run.parents else ""
+
+
+def _one(work: tuple[Run, Any]) -> tuple[Any, dict[str, float]]:
+    """Train by hand, keep the best validation's weights, and evaluate those."""
+    import torch
+    from torch.nn import functional
+
+    from assay import finetune, training
+    from assay.batches import Batches, InOrder
+    from assay.datasets import digits
+
+    run, started = work
+    torch.set_num_threads(1)
+    rule, seed = run.settings, run.seed
+    tables = digits.prepare()
+    data = {s: {k: torch.tensor(v) for k, v in f.items()} for s, f in tables.items()}
+    module = training.build(rule, digits.FACTS, seed)
+    if started:
+        kept = {k: v for k, v in started.items() if k.startswith("backbone.")}
+        module.load_state_dict(kept, strict=False)
+    for name, parameter in module.named_parameters():
+        parameter.requires_grad_(name.split(".")[0] not in rule.get("frozen", []))
+    train = data["train"]
+    if rule.get("labels_per_class", "all") != "all":
+        rows = finetune.labelled(train["label"], rule["labels_per_class"], seed)
+        train = {name: tensor[rows] for name, tensor in train.items()}
+    rate = rule["learning_rate"]
+    rates = rate if isinstance(rate, dict) else {"backbone": rate, "head": rate}
+    groups: dict[str, list[Any]] = {"backbone": [], "head": []}
+    for name, parameter in module.named_parameters():
+        if parameter.requires_grad:
+            groups["backbone" if name.startswith("backbone.") else "head"].append(parameter)
+    optimizer = torch.optim.AdamW(
+        [{"params": g, "lr": rates[n]} for n, g in groups.items() if g],
+        weight_decay=rule["weight_decay"], fused=True,
+    )  # fmt: skip
+    bases = [group["lr"] for group in optimizer.param_groups]
+    batches = Batches(train, rule["batch_size"], rule["validate_every_steps"], seed)
+    logged: dict[str, float] = {}
+    module.log = lambda name, value, **_: logged.update({name: float(value)})
+    module.log_dict = lambda values, **_: logged.update({k: float(v) for k, v in values.items()})
+    best, best_value = None, -math.inf
+    sign = 1 if module.MODE == "max" else -1
+    step = 0
+    for _ in range(rule["steps"] // rule["validate_every_steps"]):
+        module.train()
+        for part in rule.get("frozen", []):
+            module.get_submodule(part).eval()
+        for batch in batches:
+            factor = _factor(step, rule["steps"], rule["warmup_steps"])
+            for group, base in zip(optimizer.param_groups, bases, strict=True):
+                group["lr"] = base * factor
+            optimizer.zero_grad()
+            module.training_step(batch, step).backward()
+            optimizer.step()
+            step += 1
+        module.eval()
+        with torch.no_grad():
+            for index, batch in enumerate(InOrder(data["validation"], 1024)):
+                module.validation_step(batch, index)
+        if best is None or sign * logged[module.MONITOR] > best_value:
+            best, best_value = copy.deepcopy(module.state_dict()), sign * logged[module.MONITOR]
+    if run.stage == "pretrain":
+        return best, {}
+    module.load_state_dict(best)
+    with torch.no_grad():
+        test = data["test"]
+        right = module(test["image"]).argmax(1) == test["label"]
+        functional.cross_entropy(module(test["image"]), test["label"])
+    return None, {f"{run.name}/seed{seed}": float(right.float().mean())}
+
+
+def _factor(step: int, steps: int, warmup: int) -> float:
+    if step < warmup:
+        return (step + 1) / warmup
+    return 0.5 * (1 + math.cos(math.pi * (step - warmup) / max(1, steps - warmup)))
+
+
+def by_hand(cores: int) -> tuple[float, float]:
+    """A process of its own. Returns its wall seconds and the mean accuracy."""
+    begun = time.perf_counter()
+    done = subprocess.run(
+        [sys.executable, __file__, "loop", str(cores)], check=True, capture_output=True, text=True
+    )
+    return time.perf_counter() - begun, statistics.mean(json.loads(done.stdout).values())
+
+
+def snakemake(cores: int) -> tuple[float, float]:
+    """The workflow in an empty folder. Returns its wall seconds and the mean accuracy."""
+    with tempfile.TemporaryDirectory() as name:
+        for part in PARTS:
+            source = PROJECT / part
+            copied = shutil.copytree if source.is_dir() else shutil.copy
+            copied(source, Path(name, part))
+        command = ["snakemake", "--cores", str(cores), "--config", "device=cpu"]
+        begun = time.perf_counter()
+        subprocess.run(command, cwd=name, check=True, capture_output=True)
+        seconds = time.perf_counter() - begun
+        with Path(name, "reports/digits/results.csv").open() as file:
+            found = [float(row["accuracy"]) for row in csv.DictReader(file)]
+    return seconds, statistics.mean(found)
+
+
+def main(rounds: int, cores: int) -> None:
+    """Take turns, check the accuracies, and print medians."""
+    variants: dict[str, Callable[[], tuple[float, float]]] = {
+        "Assay": lambda: snakemake(cores),
+        "by hand, one process": lambda: by_hand(1),
+        f"by hand, {cores} processes": lambda: by_hand(cores),
+    }
+    found: list[dict[str, float]] = []
+    for _ in range(rounds):
+        taken = {name: take() for name, take in variants.items()}
+        means = [accuracy for _, accuracy in taken.values()]
+        assert max(means) - min(means) < TOLERANCE, f"the rivals reach other accuracies: {taken}"
+        found.append({name: seconds for name, (seconds, _) in taken.items()})
+    written = []
+    for name in variants:
+        ratios = [one["Assay"] / one[name] for one in found]
+        middle = statistics.median(one[name] for one in found)
+        written.append(("default study", name, middle, statistics.median(ratios)))
+        print(f"{name:24} {middle:7.1f} s   Assay takes {written[-1][3]:.2f} times as long")
+    results = PROJECT / "benchmarks" / "results"
+    results.mkdir(exist_ok=True)
+    with (results / "pipeline.csv").open("w", newline="") as file:
+        writer = csv.writer(file)
+        writer.writerow(["task", "variant", "seconds", "ratio"])
+        writer.writerows(written)
+
+
+if __name__ == "__main__":
+    if sys.argv[1:2] == ["loop"]:
+        print(json.dumps(loop(int(sys.argv[2]))))
+    else:
+        given = [int(word) for word in sys.argv[1:]]
+        main(*(given + [3, os.cpu_count() or 1][len(given) :]))
