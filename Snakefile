@@ -16,7 +16,6 @@ rule all:
 
 
 onstart:
-    warm_up()
     pass_on_termination()
     bear_full_disk()
 

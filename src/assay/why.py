@@ -4,6 +4,7 @@ import os
 import statistics
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from functools import cache
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -169,15 +170,14 @@ def _causes(run: Run, wanted: Mapping[str, str]) -> Iterator[str]:
     if nearest is not None:
         yield from _differences(run, nearest[1])
     elif not failed and not (folder / records.RESUME).exists():
-        others = list(Path(f"results/{run.stage}/{run.name}").glob("*/record.json"))
+        others = _made(run.stage, run.name)
         yield "this seed was never made, or is gone" if others else "it was never made"
 
 
 def _nearest(run: Run) -> tuple[Path, dict[str, Any]] | None:
     """The complete run of the same stage, name and seed that differs least, the latest of those."""
-    pattern = "*" if run.seed is None else f"seed{run.seed}-*"
     ranked = []
-    for path in Path(f"results/{run.stage}/{run.name}").glob(f"{pattern}/record.json"):
+    for path in _made(run.stage, run.name).get(run.seed, []):
         try:
             record = records.read(path.parent)
         except (OSError, records.Damaged):
@@ -188,6 +188,16 @@ def _nearest(run: Run) -> tuple[Path, dict[str, Any]] | None:
         return None
     *_, folder, record = max(ranked, key=lambda entry: entry[:3])
     return Path(folder), record
+
+
+@cache
+def _made(stage: str, name: str) -> dict[int | None, list[Path]]:
+    """The records of a stage and name by seed, looked up once: there may be thousands."""
+    found: dict[int | None, list[Path]] = {}
+    for path in Path("results", stage, name).glob("*/record.json"):
+        seed, _, digest = path.parent.name.removeprefix("seed").rpartition("-")
+        found.setdefault(int(seed) if seed.isdigit() and digest else None, []).append(path)
+    return found
 
 
 def _differences(run: Run, record: dict[str, Any]) -> Iterator[str]:

@@ -94,6 +94,7 @@ def before_planning(prepare_dag):
                 take_lock()
                 refuse_read_only()
                 link_runs()
+                warm_up()
         return prepare_dag(*arguments, **options)
 
     return prepare
@@ -142,8 +143,12 @@ def pass_on_termination():
 
 
 def warm_up():
-    """Load the packages once, in a process that local jobs are forked from."""
-    jobs = [job for job in workflow.dag.needrun_jobs() if job.rule.name in WARM_STAGES]
+    """Load the packages once, in a process that local jobs are forked from, while this plans."""
+    jobs = [
+        run
+        for run in PLAN.runs
+        if run.stage in WARM_STAGES and not Path(run.record).exists()
+    ]
     if (
         LOCAL
         and sys.platform == "linux"
