@@ -1,7 +1,7 @@
 """Saves the state of a training between two batches, and goes on from it bit by bit alike.
 
-Source of the rules: a checkpoint is taken where nothing is under way, before a batch whose number
-says all that is drawn for it; see `assay.batches` and `assay.randomness`.
+A checkpoint is taken where nothing is under way: before a batch, whose number says which examples
+it holds, and with the state of the generators; see `assay.batches` and `assay.callbacks`.
 """
 
 import time
