@@ -79,18 +79,15 @@ def _accept(run: Run, rounds: int) -> Verdict:
     try:
         with replay.made(run, rounds) as fresh:
             other = list(_differences(run, folder, fresh, rounds))
+        if other:
+            return Verdict(run, False, f"not adopted: differs from {folder} {'; '.join(other)}")
+        replayed = "all of it"
+        if replay.is_training(run):
+            every = replay.rounds(folder)
+            replayed = f"{min(rounds, every)} of {every} rounds"
+        _adopt(run, folder, record, replayed)
     except replay.Failed as error:
         return Verdict(run, False, f"not adopted: the new code fails: {error}")
-    except (OSError, records.Damaged) as error:
-        return Verdict(run, False, f"not adopted: {error}")
-    if other:
-        return Verdict(run, False, f"not adopted: differs from {folder} {'; '.join(other)}")
-    replayed = "all of it"
-    if replay.is_training(run):
-        every = replay.rounds(folder)
-        replayed = f"{min(rounds, every)} of {every} rounds"
-    try:
-        _adopt(run, folder, record, replayed)
     except (OSError, records.Damaged) as error:
         return Verdict(run, False, f"not adopted: {error}")
     return Verdict(run, True, f"adopted from {folder}, {replayed} replayed")
@@ -99,18 +96,13 @@ def _accept(run: Run, rounds: int) -> Verdict:
 def _before(run: Run) -> tuple[Path, dict[str, Any]] | None:
     """The latest complete run that differs from this one in code alone, its parents' included."""
     pattern = "*" if run.seed is None else f"seed{run.seed}-*"
-    found = []
-    for path in Path(f"results/{run.stage}/{run.name}").glob(f"{pattern}/{records.RECORD}"):
-        try:
-            record = records.read(path.parent)
-        except (OSError, records.Damaged):
-            continue
-        if record["settings"] == run.settings and _same_parents(run, record):
-            found.append((record["finished"], str(path.parent), record))
-    if not found:
-        return None
-    _, folder, record = max(found, key=lambda entry: entry[:2])
-    return Path(folder), record
+    paths = Path(f"results/{run.stage}/{run.name}").glob(f"{pattern}/{records.RECORD}")
+    found = [
+        (folder, record)
+        for folder, record in records.readable(paths)
+        if record["settings"] == run.settings and _same_parents(run, record)
+    ]
+    return max(found, key=lambda one: (one[1]["finished"], str(one[0])), default=None)
 
 
 def _same_parents(run: Run, record: dict[str, Any]) -> bool:
@@ -131,10 +123,7 @@ def _digests(run: Run) -> set[str]:
 
 def _differences(run: Run, before: Path, fresh: Path, rounds: int) -> Iterator[str]:
     """What the new code makes otherwise, as far as it was replayed."""
-    if not replay.is_training(run):
-        yield from replay.differences(before, fresh)
-        return
-    if rounds >= replay.rounds(before):
+    if not replay.is_training(run) or rounds >= replay.rounds(before):
         yield from replay.differences(before, fresh)
         return
     yield from replay.histories(before, fresh, rounds)
@@ -153,11 +142,7 @@ def _differences(run: Run, before: Path, fresh: Path, rounds: int) -> Iterator[s
 
 def _among(wanted: dict[str, Any], metrics: dict[str, Any]) -> dict[str, Any]:
     """What metrics should be, in their own types."""
-    return {
-        name: type(metrics[name])(value) if name in metrics else value
-        for name, value in wanted.items()
-        if name in metrics
-    }
+    return {name: type(metrics[name])(value) for name, value in wanted.items() if name in metrics}
 
 
 def _adopt(run: Run, folder: Path, record: dict[str, Any], replayed: str) -> None:

@@ -4,7 +4,7 @@ import hashlib
 import json
 import os
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -72,6 +72,15 @@ def read(folder: Path) -> dict[str, Any]:
             f"{folder / RECORD} is damaged ({error}): delete the folder {folder}"
         ) from error
     return record
+
+
+def readable(paths: Iterable[Path]) -> Iterator[tuple[Path, dict[str, Any]]]:
+    """The folders and records of some `record.json`, without those that cannot be read."""
+    for path in paths:
+        try:
+            yield path.parent, read(path.parent)
+        except (FileNotFoundError, Damaged):
+            continue
 
 
 def intact(folder: Path, record: dict[str, Any], name: str) -> Path:

@@ -177,17 +177,13 @@ def _causes(run: Run, wanted: Mapping[str, str]) -> Iterator[str]:
 def _nearest(run: Run) -> tuple[Path, dict[str, Any]] | None:
     """The complete run of the same stage, name and seed that differs least, the latest of those."""
     ranked = []
-    for path in _made(run.stage, run.name).get(run.seed, []):
-        try:
-            record = records.read(path.parent)
-        except (OSError, records.Damaged):
-            continue
+    for folder, record in records.readable(_made(run.stage, run.name).get(run.seed, [])):
         count = len(list(_differences(run, record)))
-        ranked.append((-count, record["finished"], str(path.parent), record))
+        ranked.append((-count, record["finished"], str(folder), record))
     if not ranked:
         return None
-    *_, folder, record = max(ranked, key=lambda entry: entry[:3])
-    return Path(folder), record
+    *_, nearest, record = max(ranked, key=lambda entry: entry[:3])
+    return Path(nearest), record
 
 
 @cache
@@ -271,16 +267,8 @@ class _Forecast:
     def _records(self, pattern: str) -> list[dict[str, Any]]:
         if pattern not in self.known:
             paths = islice(Path("results").glob(f"{pattern}/*/record.json"), SAMPLE)
-            self.known[pattern] = list(_readable(paths))
+            self.known[pattern] = [record for _, record in records.readable(paths)]
         return self.known[pattern]
-
-
-def _readable(paths: Iterator[Path]) -> Iterator[dict[str, Any]]:
-    for path in paths:
-        try:
-            yield records.read(path.parent)
-        except (OSError, records.Damaged):
-            continue
 
 
 def _scaled(run: Run, record: dict[str, Any]) -> float:

@@ -43,10 +43,9 @@ from assay import (
     warm,
     why,
 )
-
-FULL_BYTES = 100_000  # a disk with less room than this is full
 from assay.execution import Execution
 
+FULL_BYTES = 100_000  # a disk with less room than this is full
 WARM_STAGES = ("pretrain", "finetune", "evaluate")  # the others need no torch
 LOCAL = workflow.nodes is None  # jobs run on this machine, not on a cluster
 HELD = []  # the lock of this folder
