@@ -6,7 +6,6 @@ Each training runs twice per round: with the checkpoints of config.yaml, and wit
 are steps, the most that can be asked for. The share is of the time of training and validation.
 """
 
-import csv
 import json
 import os
 import statistics
@@ -18,6 +17,8 @@ from typing import Any
 
 PROJECT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(PROJECT / "src"))
+
+import written  # noqa: E402
 
 from assay import identity, study  # noqa: E402
 from assay.plan import Plan, Run  # noqa: E402
@@ -79,12 +80,9 @@ def main(rounds: int) -> None:
                 shares = [share(record) for record in records]
                 trained = statistics.median(record["seconds"]["train"] for record in records)
                 rows.append((title, variant, trained, statistics.median(shares), max(shares)))
-    results = PROJECT / "benchmarks" / "results"
-    results.mkdir(exist_ok=True)
-    with (results / "checkpoints.csv").open("w", newline="") as file:
-        writer = csv.writer(file)
-        writer.writerow(["task", "variant", "train_seconds", "share_median", "share_largest"])
-        writer.writerows(rows)
+    written.table(
+        "checkpoints", ["task", "variant", "train_seconds", "share_median", "share_largest"], rows
+    )
     print(f"{'task':42} {'checkpoints':12} {'train':>8} {'share':>8} {'largest':>8}")
     for title, variant, trained, median, largest in rows:
         print(f"{title:42} {variant:12} {trained:6.2f} s {median:8.2%} {largest:8.2%}")

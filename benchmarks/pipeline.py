@@ -27,6 +27,8 @@ from typing import Any
 PROJECT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(PROJECT / "src"))
 
+import written  # noqa: E402
+
 from assay import study  # noqa: E402
 from assay.plan import Plan, Run  # noqa: E402
 
@@ -172,20 +174,15 @@ def main(rounds: int, cores: int) -> None:
         means = [accuracy for _, accuracy in taken.values()]
         assert max(means) - min(means) < TOLERANCE, f"the rivals reach other accuracies: {taken}"
         found.append({name: seconds for name, (seconds, _) in taken.items()})
-    written = []
+    rows = []
     for name in variants:
         ratios = [one["Assay"] / one[name] for one in found]
         middle = statistics.median(one[name] for one in found)
         rates = [one["by hand, one process"] / one[name] for one in found]
-        written.append(("default study", name, middle, 1 / middle, statistics.median(rates)))
+        rows.append(("default study", name, middle, 1 / middle, statistics.median(rates)))
         times = statistics.median(ratios)
         print(f"{name:24} {middle:7.1f} s   Assay takes {times:.2f} times as long")
-    results = PROJECT / "benchmarks" / "results"
-    results.mkdir(exist_ok=True)
-    with (results / "pipeline.csv").open("w", newline="") as file:
-        writer = csv.writer(file)
-        writer.writerow(["task", "variant", "seconds", "rate", "ratio"])
-        writer.writerows(written)
+    written.table("pipeline", ["task", "variant", "seconds", "rate", "ratio"], rows)
 
 
 if __name__ == "__main__":

@@ -3,7 +3,6 @@
 Usage: python benchmarks/plan.py [rounds]; writes benchmarks/results/plan.csv.
 """
 
-import csv
 import statistics
 import subprocess
 import sys
@@ -11,6 +10,7 @@ import tempfile
 import time
 from pathlib import Path
 
+import written
 import yaml
 
 PROJECT = Path(__file__).resolve().parent.parent
@@ -60,12 +60,7 @@ def main(rounds: int) -> None:
     floor, time_ours = (statistics.median(column) for column in zip(*pairs, strict=True))
     ratio = statistics.median(ours / empty for empty, ours in pairs)
     rows = [("plan", "1,000 empty jobs", floor, 1.0), ("plan", "1,000 runs", time_ours, ratio)]
-    results = PROJECT / "benchmarks" / "results"
-    results.mkdir(exist_ok=True)
-    with (results / "plan.csv").open("w", newline="") as file:
-        writer = csv.writer(file)
-        writer.writerow(["task", "variant", "seconds", "ratio"])
-        writer.writerows(rows)
+    written.table("plan", ["task", "variant", "seconds", "ratio"], rows)
     for _, variant, took, relative in rows:
         print(f"{variant:20} {took:6.2f} s  {relative:.2f}")
 

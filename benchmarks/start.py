@@ -6,7 +6,6 @@ The job is a fine-tuning of the default study. The rivals take turns; a ratio is
 rounds of the time against that of `import pytorch_lightning` in the same round.
 """
 
-import csv
 import json
 import os
 import statistics
@@ -19,6 +18,8 @@ from pathlib import Path
 
 PROJECT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(PROJECT / "src"))
+
+import written  # noqa: E402
 
 from assay import start, study, supervision, warm  # noqa: E402
 from assay.plan import Plan, Run  # noqa: E402
@@ -64,18 +65,13 @@ def main(rounds: int) -> None:
             "a job, warm": lambda n: job(finetune, f"{folder}/warm{n}/seed0", data, True),
         }
         found = [{name: take(n) for name, take in variants.items()} for n in range(rounds)]
-    written = []
+    rows = []
     for name in variants:
         ratio = statistics.median(one[name] / one["import pytorch_lightning"] for one in found)
         seconds = statistics.median(one[name] for one in found)
-        written.append(("start", name, seconds, 1 / seconds, ratio))
-        print(f"{name:26} {written[-1][2]:6.2f} s  {ratio:.2f}")
-    results = PROJECT / "benchmarks" / "results"
-    results.mkdir(exist_ok=True)
-    with (results / "start.csv").open("w", newline="") as file:
-        writer = csv.writer(file)
-        writer.writerow(["task", "variant", "seconds", "rate", "ratio"])
-        writer.writerows(written)
+        rows.append(("start", name, seconds, 1 / seconds, ratio))
+        print(f"{name:26} {rows[-1][2]:6.2f} s  {ratio:.2f}")
+    written.table("start", ["task", "variant", "seconds", "rate", "ratio"], rows)
 
 
 if __name__ == "__main__":

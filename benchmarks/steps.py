@@ -27,6 +27,7 @@ sys.path.insert(0, str(PROJECT / "src"))
 
 import pytorch_lightning as pl  # noqa: E402
 import torch  # noqa: E402
+import written  # noqa: E402
 from sklearn.datasets import load_digits  # noqa: E402
 from torch import Tensor, nn  # noqa: E402
 from torch.nn import functional  # noqa: E402
@@ -264,7 +265,7 @@ def main(rounds: int) -> None:
     os.environ.pop("ASSAY_PARENT", None)
     warnings.filterwarnings("ignore")
     training.set_up({"threads": THREADS})
-    written = []
+    measured = []
     print(f"torch {torch.__version__}, pytorch-lightning {pl.__version__}, {THREADS} thread")
     print(f"{'task':26} {'variant':36} {'steps/s':>9} {'ratio':>7}  {'least to greatest':16}")
     for task in TASKS:
@@ -281,15 +282,12 @@ def main(rounds: int) -> None:
         for name, found in rates.items():
             ratios = [one / other for one, other in zip(found, base, strict=True)]
             middle, ratio = statistics.median(found), statistics.median(ratios)
-            written.append((task.name, name, middle, ratio, min(ratios), max(ratios)))
+            measured.append((task.name, name, middle, ratio, min(ratios), max(ratios)))
             spread = f"{min(ratios):.2f} to {max(ratios):.2f}"
             print(f"{task.name:26} {name:36} {middle:9.1f} {ratio:7.2f}  {spread}", flush=True)
-    results = PROJECT / "benchmarks" / "results"
-    results.mkdir(exist_ok=True)
-    with (results / "steps.csv").open("w", newline="") as file:
-        writer = csv.writer(file)
-        writer.writerow(["task", "variant", "rate", "ratio", "ratio_least", "ratio_greatest"])
-        writer.writerows(written)
+    written.table(
+        "steps", ["task", "variant", "rate", "ratio", "ratio_least", "ratio_greatest"], measured
+    )
 
 
 if __name__ == "__main__":
