@@ -2,13 +2,15 @@
 
 Usage: python benchmarks/scale.py [sizes]; writes benchmarks/results/scale.csv and scale.svg.
 
-The rival is Snakemake itself with as many jobs that do nothing, in the same run. Of our runs a few
-are made for real; the others are copies of them under their own digests.
+The rivals are Snakemake itself, in the same run: with as many jobs of a file each, and with as many
+jobs that read, leave and log as many files as ours do, without any code of ours. All their jobs do
+nothing. Of our runs the first seed's are made for real; the others are copies of them under their
+own digests.
 """
 
-import csv
 import os
 import shutil
+import statistics
 import subprocess
 import sys
 import tempfile
@@ -16,6 +18,7 @@ import time
 from pathlib import Path
 from typing import Any
 
+import written
 import yaml
 
 PROJECT = Path(__file__).resolve().parent.parent
@@ -35,12 +38,53 @@ rule evaluate:
     output: "r/evaluate/{{i}}/record.json"
     shell: "true > {{output}}"
 """
+ALIKE = """
+rule all:
+    input: "r/page"
+rule prepare:
+    output: "r/data/train", "r/data/validation", "r/data/test", "r/data/record.json"
+    shell: "touch {{output}}"
+rule finetune:
+    input: "r/data/train", "r/data/validation"
+    output: [f"r/finetune/{{{{i}}}}/{{name}}" for name in ("record.json", "weights", "history")]
+    log: "r/finetune/{{i}}/log"
+    benchmark: "r/finetune/{{i}}/benchmark"
+    resources: mem_mb=4000, runtime=60
+    params: settings=lambda wildcards: wildcards.i
+    shell: "touch {{output}} # {{params.settings}}"
+rule evaluate:
+    input: "r/data/test", "r/finetune/{{i}}/weights"
+    output: [f"r/evaluate/{{{{i}}}}/{{name}}" for name in ("record.json", "predictions")]
+    log: "r/evaluate/{{i}}/log"
+    benchmark: "r/evaluate/{{i}}/benchmark"
+    resources: mem_mb=4000, runtime=60
+    params: settings=lambda wildcards: wildcards.i
+    shell: "touch {{output}} # {{params.settings}}"
+rule report:
+    input:
+        "r/data/record.json",
+        expand("r/{{stage}}/{{i}}/record.json", stage=["finetune", "evaluate"], i=range({half})),
+    output: "r/page"
+    shell: "touch {{output}}"
+"""
+LEFT = {
+    "data": ("train", "validation", "test", "record.json"),
+    "finetune": ("record.json", "weights", "history"),
+    "evaluate": ("record.json", "predictions"),
+}
 PARTS = ("Snakefile", "environment.yml", "workflow", "profiles", "src")
 SIZES = (100, 1000, 10000)
+FLOOR = "Snakemake, one file a job"
 
 
-def measured(folder: Path, *command: str) -> tuple[float, float]:
-    """Wall seconds of a command, and the peak memory of its largest process in bytes."""
+def measured(folder: Path, repeats: int, *options: str) -> tuple[float, float]:
+    """Median wall seconds of snakemake, and the peak memory of its largest process in bytes."""
+    taken, peaks = zip(*(_once(folder, *options) for _ in range(repeats)), strict=True)
+    return statistics.median(taken), max(peaks)
+
+
+def _once(folder: Path, *options: str) -> tuple[float, float]:
+    command = ["snakemake", "--cores", "1", *options]
     begun = time.perf_counter()
     process = subprocess.Popen(
         command, cwd=folder, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
@@ -91,30 +135,30 @@ def _copy(folder: Path, source: Run, run: Run) -> None:
     )
 
 
-def ours(folder: Path, size: int) -> dict[str, tuple[float, float]]:
+def ours(folder: Path, size: int, repeats: int) -> dict[str, tuple[float, float]]:
     """Assay, for so many runs."""
     checkout(folder, size // 2)
-    plan = measured(folder, "snakemake", "-n", "--cores", "1")
+    plan = measured(folder, repeats, "-n")
     fill(folder)
-    report = measured(folder, "snakemake", "--cores", "1")
-    return {
-        "plan": plan,
-        "report": report,
-        "nothing to do": measured(folder, "snakemake", "--cores", "1"),
-    }
+    report = measured(folder, 1)
+    return {"plan": plan, "report": report, "nothing to do": measured(folder, repeats)}
 
 
-def floor(folder: Path, size: int) -> dict[str, tuple[float, float]]:
-    """Snakemake with so many empty jobs."""
+def floor(folder: Path, size: int, repeats: int, snakefile: str) -> dict[str, tuple[float, float]]:
+    """Snakemake with so many jobs that do nothing."""
     folder.mkdir(parents=True)
-    (folder / "Snakefile").write_text(EMPTY.format(half=size // 2))
-    plan = measured(folder, "snakemake", "-n", "--cores", "1")
-    for stage in ("finetune", "evaluate"):
-        for number in range(size // 2):
-            path = folder / f"r/{stage}/{number}/record.json"
-            path.parent.mkdir(parents=True)
-            path.touch()
-    return {"plan": plan, "nothing to do": measured(folder, "snakemake", "--cores", "1")}
+    (folder / "Snakefile").write_text(snakefile.format(half=size // 2))
+    plan = measured(folder, repeats, "-n")
+    places = [
+        f"{stage}/{number}" for stage in ("finetune", "evaluate") for number in range(size // 2)
+    ]
+    for place in ("data", *places):
+        path = folder / "r" / place
+        path.mkdir(parents=True)
+        for name in LEFT[place.split("/")[0]]:
+            (path / name).touch()
+    (folder / "r" / "page").touch()
+    return {"plan": plan, "nothing to do": measured(folder, repeats)}
 
 
 def draw(rows: list[dict[str, Any]], path: Path) -> None:
@@ -131,30 +175,27 @@ def draw(rows: list[dict[str, Any]], path: Path) -> None:
 def main(sizes: list[int]) -> None:
     """Measure each size, and print a table."""
     rows: list[dict[str, Any]] = []
-    print(f"{'runs':>6} {'task':16} {'variant':10} {'seconds':>8} {'ratio':>6} {'memory':>9}")
+    print(f"{'runs':>6} {'task':14} {'variant':28} {'seconds':>8} {'ratio':>6} {'memory':>9}")
     for size in sizes:
+        repeats = max(1, min(5, 3000 // size))
         with tempfile.TemporaryDirectory() as name:
             found = {
-                "Snakemake": floor(Path(name, "floor"), size),
-                "Assay": ours(Path(name, "ours"), size),
+                FLOOR: floor(Path(name, "floor"), size, repeats, EMPTY),
+                "Snakemake, as many files": floor(Path(name, "alike"), size, repeats, ALIKE),
+                "Assay": ours(Path(name, "ours"), size, repeats),
             }
         for task in ("plan", "nothing to do", "report"):
             for variant, tasks in found.items():
                 if task in tasks:
                     seconds, memory = tasks[task]
-                    base = found["Snakemake"].get(task, (float("nan"), 0))[0]
-                    rows.append({"runs": size, "task": task, "variant": variant,
-                                 "seconds": seconds, "ratio": seconds / base,
-                                 "memory_bytes": int(memory)})  # fmt: skip
-                    print(f"{size:6} {task:16} {variant:10} {seconds:8.2f} {seconds / base:6.2f} "
+                    base = found[FLOOR].get(task, (float("nan"), 0))[0]
+                    rows.append({"task": task, "variant": variant, "runs": size,
+                                 "seconds": seconds, "rate": size / seconds,
+                                 "ratio": base / seconds, "memory_bytes": int(memory)})  # fmt: skip
+                    print(f"{size:6} {task:14} {variant:28} {seconds:8.2f} {base / seconds:6.2f} "
                           f"{memory / 1e6:6.0f} MB", flush=True)  # fmt: skip
-    results = PROJECT / "benchmarks" / "results"
-    results.mkdir(exist_ok=True)
-    with (results / "scale.csv").open("w", newline="") as file:
-        writer = csv.DictWriter(file, fieldnames=list(rows[0]))
-        writer.writeheader()
-        writer.writerows(rows)
-    draw(rows, results / "scale.svg")
+    written.table("scale", list(rows[0]), [list(row.values()) for row in rows])
+    draw(rows, written.RESULTS / "scale.svg")
 
 
 if __name__ == "__main__":

@@ -121,9 +121,13 @@ def trouble(folder: Path) -> str | None:
         read(folder)
         return None
     except FileNotFoundError:
-        pass
+        return why_incomplete(folder)
     except Damaged as error:
         return str(error)
+
+
+def why_incomplete(folder: Path) -> str:
+    """Why a run has no record, in words for a reader."""
     if found := failure(folder):
         return f"failed: {found['reason']}"
     if (folder / RESUME).exists():

@@ -43,15 +43,19 @@ class Tables:
 
 def collect(plan: Plan) -> Tables:
     """Read the records of a plan's runs; what is missing becomes a row that says why."""
-    troubles = {run.folder: records.trouble(Path(run.folder)) for run in plan.runs}
-    found = {f: records.read(Path(f)) for f, trouble in troubles.items() if trouble is None}
-    histories = {}
-    for folder, record in list(found.items()):
+    found: dict[str, Any] = {}
+    histories: dict[str, Any] = {}
+    troubles: dict[str, str] = {}
+    for run in plan.runs:
+        folder = Path(run.folder)
         try:
-            histories[folder] = _history(Path(folder), record)
+            record = records.read(folder)
+            histories[run.folder] = _history(folder, record)
+            found[run.folder] = record
+        except FileNotFoundError:
+            troubles[run.folder] = records.why_incomplete(folder)
         except records.Damaged as error:
-            troubles[folder] = str(error)
-            del found[folder]
+            troubles[run.folder] = str(error)
     rows, curves = [], []
     for run in plan.runs:
         if run.stage == "evaluate":
@@ -88,7 +92,7 @@ def _job(run: Run, found: dict, troubles: dict) -> dict[str, Any]:
         "name": run.name,
         "seed": run.seed,
         "status": "complete" if run.folder in found else "missing",
-        "reason": troubles[run.folder] or "",
+        "reason": troubles.get(run.folder, ""),
         "folder": run.folder,
     }
     if run.folder in found:
@@ -118,7 +122,7 @@ def _result(run: Run, study: dict, found: dict, troubles: dict, histories: dict)
     trained = run.parents["weights"]
     start = trained.parents.get("weights")
     chain = [stage for stage in (run.parents["data"], start, trained, run) if stage]
-    trouble = next((stage for stage in chain if troubles[stage.folder]), None)
+    trouble = next((stage for stage in chain if stage.folder in troubles), None)
     row: dict[str, Any] = {
         "experiment": run.name,
         "seed": run.seed,

@@ -56,7 +56,7 @@ def of_run(run: Run) -> Iterator[str]:
     try:
         record = records.read(folder)
     except FileNotFoundError:
-        yield f"{folder}: {records.trouble(folder)}"
+        yield f"{folder}: {records.why_incomplete(folder)}"
         return
     except (OSError, records.Damaged) as error:
         yield str(error)
