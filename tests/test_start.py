@@ -64,7 +64,7 @@ def parent(checkout: Checkout) -> Iterator[dict[str, str]]:
     os.environ.update(environment)
     os.chdir(checkout.folder)
     try:
-        environment[WARM] = warm.launch(1)
+        environment[WARM] = warm.launch()
     finally:
         os.chdir(folder)
         os.environ.clear()

@@ -1,5 +1,6 @@
 """The whole workflow as its users meet it: typed commands, edits, reruns and what is left."""
 
+import itertools
 import json
 import os
 import re
@@ -351,3 +352,32 @@ def test_every_stage_runs_by_hand_and_explains_itself(finished: Checkout, stage:
 def test_one_core_is_enough(checkout: Checkout) -> None:
     done = checkout.run("snakemake", "--cores", "1", "scratch_few")
     assert done.returncode == 0, done.stderr
+
+
+def test_a_container_that_grants_one_core_gets_one_job_whose_threads_do_not_spin(
+    checkout: Checkout,
+) -> None:
+    words = """print({v: os.environ.get(v) for v in ("OMP_WAIT_POLICY", "OMP_NUM_THREADS")})"""
+    checkout.edit("src/assay/models/cnn.py", "import math\n", "import math, os\n" + words + "\n")
+    done = checkout.run("env", "LOKY_MAX_CPU_COUNT=1", "snakemake", "scratch_few")
+    assert done.returncode == 0, done.stderr
+    jobs = [
+        json.loads(path.read_text())
+        for path in checkout.folder.glob("results/[ef]*/*/*/record.json")
+    ]
+    spans = sorted((job["started"], job["finished"]) for job in jobs)
+    assert len(spans) == 4
+    assert all(one[1] <= other[0] for one, other in itertools.pairwise(spans))
+    for log in checkout.folder.glob("results/[ef]*/*/*/log.txt"):
+        assert "{'OMP_WAIT_POLICY': 'passive', 'OMP_NUM_THREADS': '1'}" in log.read_text()
+
+
+@pytest.mark.parametrize("change", ("threads=3", "execution={loader_workers: 2}"))
+def test_a_training_that_is_wider_than_the_machine_is_refused(
+    checkout: Checkout, change: str
+) -> None:
+    done = checkout.run("snakemake", "--cores", "2", "--config", change)
+    assert done.returncode == 1
+    assert "a training takes 3 threads" in done.stderr
+    assert "Traceback" not in done.stderr
+    assert not (checkout.folder / "results/prepare").exists()

@@ -10,7 +10,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from assay import commands, identity, locks, records, replay, verify
+from assay import commands, cores, identity, locks, records, replay, verify
 from assay.plan import STAGES, Plan, Run
 
 
@@ -59,7 +59,7 @@ def accept(study: Path = Path("config.yaml"), run: str | None = None, rounds: in
 def _judge(plan: Plan, chosen: list[Run], rounds: int) -> Iterator[Verdict]:
     """Replay and adopt, stage by stage, since children need their parents under the new digest."""
     on_gpu = plan.study["device"] == "gpu"
-    side_by_side = 1 if on_gpu else max(1, (os.cpu_count() or 1) // plan.study["threads"])
+    side_by_side = 1 if on_gpu else max(1, cores.available() // plan.study["threads"])
     for stage in STAGES:
         with ThreadPoolExecutor(side_by_side) as pool:
             group = [run for run in chosen if run.stage == stage]

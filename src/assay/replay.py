@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from assay import identity, records, supervision
+from assay import cores, identity, records, supervision
 from assay.plan import Run
 from assay.tables import HISTORY
 
@@ -52,7 +52,8 @@ def made(run: Run, rounds: int | None = None) -> Iterator[Path]:
         if rounds is not None and is_training(run):
             command += ["--execution", identity.canonical({"rounds": rounds})]
         mark = {supervision.PARENT: supervision.mark(os.getpid())}
-        environment = {**os.environ, **mark, "PYTHONPATH": str(identity.SOURCE)}
+        environment = {**os.environ, **cores.environment(run.settings.get("threads", 1)), **mark}
+        environment["PYTHONPATH"] = str(identity.SOURCE)
         done = subprocess.run(command, env=environment, capture_output=True, text=True)
         if done.returncode:
             words = records.failure(folder)

@@ -32,20 +32,14 @@ LOOK_SECONDS = 0.3
 WAITING = 128  # jobs that may ask while the packages are being loaded
 
 
-def launch(threads: int) -> str:
-    """Start a warm parent that ends with this process; returns where it listens.
-
-    Args:
-        threads: of each job; a library reads their number when it is loaded.
-    """
+def launch() -> str:
+    """Start a warm parent that ends with this process; returns where it listens."""
     name = f"assay-{secrets.token_hex(16)}"
     listener = socket.socket(socket.AF_UNIX)
     listener.bind(f"\0{name}")  # no file: it is gone when the last process that holds it is
     listener.listen(WAITING)
-    numbers = {f"{library}_NUM_THREADS": str(threads) for library in ("OMP", "MKL")}
     subprocess.Popen(
         [sys.executable, "-m", "assay.warm", str(listener.fileno())],
-        env={**os.environ, **numbers, "OPENBLAS_NUM_THREADS": "1"},
         pass_fds=[listener.fileno()],
         stdin=subprocess.DEVNULL,
         stdout=subprocess.DEVNULL,

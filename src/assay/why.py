@@ -1,6 +1,5 @@
 """Why: what a study would run, which change caused each run, and how long it will take."""
 
-import os
 import statistics
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -9,7 +8,7 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
-from assay import commands, identity, records
+from assay import commands, cores, identity, records
 from assay.plan import Plan, Run
 from assay.progress import duration
 
@@ -43,7 +42,7 @@ def why(study: Path = Path("config.yaml"), run: str | None = None) -> None:
     plan = commands.read(study)
     wanted = due(plan)
     if run is None:
-        print("\n".join(table(reasons(plan, wanted), os.cpu_count() or 1, of_report(plan, wanted))))
+        print("\n".join(table(reasons(plan, wanted), cores.available(), of_report(plan, wanted))))
         return
     chosen = commands.chosen(plan, run)
     found = {reason.run.folder: reason for reason in reasons(plan, wanted)}

@@ -15,6 +15,7 @@ from pathlib import Path
 import psutil
 from snakemake.exceptions import WorkflowError
 from snakemake.logging import logger
+from snakemake.utils import available_cpu_count
 from snakemake_interface_logger_plugins.common import LogEvent
 
 SOURCE = str(Path(workflow.basedir, "src"))
@@ -30,6 +31,7 @@ for variable, folder in (
     )
 
 from assay import (
+    cores,
     devices,
     faults,
     identity,
@@ -46,7 +48,7 @@ from assay import (
 from assay.execution import Execution
 
 FULL_BYTES = 100_000  # a disk with less room than this is full
-WARM_STAGES = ("pretrain", "finetune", "evaluate")  # the others need no torch
+TORCH_STAGES = ("pretrain", "finetune", "evaluate")
 LOCAL = workflow.nodes is None  # jobs run on this machine, not on a cluster
 HELD = []  # the lock of this folder
 
@@ -92,8 +94,10 @@ def before_planning(prepare_dag):
             if workflow.executor_plugin and not workflow.dryrun:
                 take_lock()
                 refuse_read_only()
+                if LOCAL and trainings_due():
+                    keep_to_cores()
+                    warm_up()
                 link_runs()
-                warm_up()
         return prepare_dag(*arguments, **options)
 
     return prepare
@@ -128,6 +132,28 @@ def refuse_read_only():
             )
 
 
+def trainings_due():
+    """The runs that need torch and are not complete."""
+    return [
+        run
+        for run in PLAN.runs
+        if run.stage in TORCH_STAGES and not Path(run.record).exists()
+    ]
+
+
+def keep_to_cores():
+    """Take no more cores than a container grants, and refuse jobs that are wider than those."""
+    granted = cores.available()
+    if workflow.cores == available_cpu_count() > granted:  # what `cores: all` has found
+        workflow.global_resources["_cores"] = granted
+    if THREADS > workflow.cores:
+        sys.exit(
+            f"{workflow.configfiles[0]}: a training takes {THREADS} threads (threads: "
+            f"{STUDY['threads']}, loader_workers: {EXECUTION.loader_workers}), and "
+            f"{workflow.cores} are to be used here: write fewer, or go where there are more"
+        )
+
+
 def pass_on_termination():
     """Let the jobs save their state when snakemake alone is asked to end."""
     finish = signal.getsignal(signal.SIGTERM)
@@ -143,18 +169,9 @@ def pass_on_termination():
 
 def warm_up():
     """Load the packages once, in a process that local jobs are forked from, while this plans."""
-    jobs = [
-        run
-        for run in PLAN.runs
-        if run.stage in WARM_STAGES and not Path(run.record).exists()
-    ]
-    if (
-        LOCAL
-        and sys.platform == "linux"
-        and Execution(**PLAN.execution).warm_start
-        and len(jobs) > 1
-    ):
-        os.environ[start.WARM] = warm.launch(STUDY["threads"])
+    several = len(trainings_due()) > 1
+    if several and EXECUTION.warm_start and sys.platform == "linux":
+        os.environ[start.WARM] = warm.launch()
 
 
 def bear_full_disk():
@@ -381,8 +398,11 @@ def show_progress():
 PLAN = read_study()
 STUDY = PLAN.study
 STUDY_JSON = identity.canonical(STUDY)
+EXECUTION = Execution(**PLAN.execution)
+THREADS = STUDY["threads"] + EXECUTION.loader_workers  # of a training
+os.environ |= cores.environment(STUDY["threads"])
 # Not among a rule's params, for it is no part of what a run is. The braces are for Snakemake.
-EXECUTION = (
+EXECUTION_JSON = (
     shlex.quote(identity.canonical(PLAN.execution))
     .replace("{", "{{")
     .replace("}", "}}")

@@ -16,7 +16,7 @@ rule pretrain:
     priority: 2
     conda:
         ENVIRONMENT
-    threads: STUDY["threads"]
+    threads: THREADS
     resources:
         gpu=GPUS,
         mem_mb=4000,
@@ -25,7 +25,7 @@ rule pretrain:
         arguments=arguments_of("pretrain"),
     shell:
         "exec python -m assay.start pretrain {params.arguments}"
-        f" --execution {EXECUTION} > {{log:q}} 2>&1"
+        f" --execution {EXECUTION_JSON} > {{log:q}} 2>&1"
 
 
 rule finetune:
@@ -47,7 +47,7 @@ rule finetune:
     priority: 1
     conda:
         ENVIRONMENT
-    threads: STUDY["threads"]
+    threads: THREADS
     resources:
         gpu=GPUS,
         mem_mb=4000,
@@ -56,4 +56,4 @@ rule finetune:
         arguments=arguments_of("finetune"),
     shell:
         "exec python -m assay.start finetune {params.arguments}"
-        f" --execution {EXECUTION} > {{log:q}} 2>&1"
+        f" --execution {EXECUTION_JSON} > {{log:q}} 2>&1"

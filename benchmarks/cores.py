@@ -1,0 +1,127 @@
+"""Steps per second of a whole machine: jobs side by side, threads per job, and how threads wait.
+
+Usage: python benchmarks/cores.py [rounds] [seconds]; writes benchmarks/results/cores.csv.
+
+Each job is a process with a training loop of its own; they begin together, train for some seconds,
+and their rates are added up. A ratio is against what a hand-written loop gets that sets nothing:
+one job, whose threads are as many as torch takes by itself. What Assay does with `threads: 1` is
+"Assay": jobs of that many threads until the cores are full, with its variables.
+"""
+
+import os
+import statistics
+import subprocess
+import sys
+import time
+import warnings
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+PROJECT = Path(__file__).resolve().parent.parent
+sys.path.insert(0, str(PROJECT / "src"))
+
+import written  # noqa: E402
+
+from assay import cores  # noqa: E402
+
+TASKS = ("MLP on digits", "CNN on 28x28 images", "GPT, 4 layers, width 128")
+VARIABLES = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "OMP_WAIT_POLICY")
+WARM_UP_STEPS = 3
+
+
+@dataclass(frozen=True)
+class Variant:
+    """So many jobs of so many threads; None is what torch takes by itself."""
+
+    name: str
+    jobs: int
+    threads: int | None
+    ours: bool
+
+    def environment(self) -> dict[str, str]:
+        """Of a job: without a word on threads, or as Assay sets it."""
+        found = {name: text for name, text in os.environ.items() if name not in VARIABLES}
+        return found | (cores.environment(self.threads or 1) if self.ours else {})
+
+
+def variants(count: int) -> Iterator[Variant]:
+    """What fills so many cores, and what is more than they hold."""
+    yield Variant("nothing set, one job", 1, None, ours=False)
+    yield Variant(f"nothing set, {count} jobs", count, None, ours=False)
+    for threads in (t for t in (1, 2, 4, 8, 16, 32, 64) if count % t == 0):
+        yield Variant(f"Assay, threads: {threads}", count // threads, threads, ours=True)
+
+
+def work(task: str, threads: str, seconds: float) -> None:
+    """Train by hand until the time is over, and print the rate in steps per second."""
+    warnings.filterwarnings("ignore")
+    import steps
+    import torch
+
+    if threads != "None":
+        torch.set_num_threads(int(threads))
+    [chosen] = [one for one in steps.TASKS if one.name == task]
+    data, model = chosen.data(), steps.module(chosen)
+    order = steps.rows(chosen, data)
+    optimizer = torch.optim.AdamW(model.parameters(), fused=True)
+
+    def step(number: int) -> None:
+        batch = {name: tensor[order[number % len(order)]] for name, tensor in data.items()}
+        optimizer.zero_grad()
+        model.training_step(batch, number).backward()
+        optimizer.step()
+
+    for number in range(WARM_UP_STEPS):
+        step(number)
+    print("ready", flush=True)
+    sys.stdin.readline()
+    begun, done = time.perf_counter(), 0
+    while time.perf_counter() - begun < seconds:
+        step(done)
+        done += 1
+    print(done / (time.perf_counter() - begun))
+
+
+def rate(task: str, variant: Variant, seconds: float) -> float:
+    """Steps per second of all jobs of a variant together."""
+    command = [sys.executable, __file__, "work", task, str(variant.threads), str(seconds)]
+    jobs = [
+        subprocess.Popen(command, env=variant.environment(), stdin=subprocess.PIPE,
+                         stdout=subprocess.PIPE, text=True)
+        for _ in range(variant.jobs)
+    ]  # fmt: skip
+    for job in jobs:
+        assert job.stdout and job.stdout.readline() == "ready\n"
+    for job in jobs:
+        assert job.stdin
+        job.stdin.write("go\n")
+        job.stdin.flush()
+    return sum(float(job.communicate()[0]) for job in jobs)
+
+
+def main(rounds: int, seconds: float) -> None:
+    """Take turns, and print medians."""
+    count = cores.available()
+    rows = []
+    print(f"{count} cores, load {os.getloadavg()[0]:.1f}")
+    print(f"{'task':26} {'variant':22} {'jobs':>5} {'threads':>8} {'steps/s':>9} {'ratio':>8}")
+    for task in TASKS:
+        chosen = list(variants(count))
+        found = [[rate(task, variant, seconds) for variant in chosen] for _ in range(rounds)]
+        for place, variant in enumerate(chosen):
+            middle = statistics.median(rates[place] for rates in found)
+            ratio = statistics.median(rates[place] / rates[0] for rates in found)
+            threads = variant.threads or count
+            rows.append((task, variant.name, variant.jobs, threads, middle, ratio))
+            print(f"{task:26} {variant.name:22} {variant.jobs:5} {threads:8} {middle:9.1f} "
+                  f"{ratio:8.2f}", flush=True)  # fmt: skip
+    written.table("cores", ["task", "variant", "jobs", "threads", "rate", "ratio"], rows)
+
+
+if __name__ == "__main__":
+    if sys.argv[1:2] == ["work"]:
+        work(sys.argv[2], sys.argv[3], float(sys.argv[4]))
+    else:
+        given = sys.argv[1:]
+        main(int(given[0]) if given else 3, float(given[1]) if len(given) > 1 else 3.0)
