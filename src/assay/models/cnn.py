@@ -3,6 +3,7 @@
 import math
 from typing import Annotated, Any
 
+import torch
 from annotated_types import Gt, Le
 from torch import Tensor, nn
 
@@ -42,4 +43,5 @@ def build(
         width: channels of the first stage; the next two have twice as many.
         features: channels of the last stage, the length of an image's feature vector.
     """
-    return ConvolutionalNetwork(facts["shape"][0], width, features)
+    network = ConvolutionalNetwork(facts["shape"][0], width, features)
+    return network.to(memory_format=torch.channels_last)  # convolutions are faster so
