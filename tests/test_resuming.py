@@ -331,13 +331,31 @@ def test_how_a_training_is_carried_out_changes_no_byte(execution: Execution) -> 
 
 @pytest.mark.parametrize(
     "extra", ({}, {"accumulate_batches": 2}, {"average_decay": 0.9}, {"precision": "bf16-mixed"},
-              {"frozen": ["backbone"]}),
+              {"frozen": ["backbone"]}, {"compile": "default"}),
 )  # fmt: skip
 def test_steps_are_those_of_lightning_to_the_last_bit(extra: dict) -> None:
     with workshop() as (data, runs):
         assert attempt(train(data, runs / "ours", extra)) == 0
         assert attempt(train(data, runs / "lightning", extra), step_by_step) == 0
         assert result(runs / "ours") == result(runs / "lightning")
+
+
+def test_compiling_changes_no_step_and_is_no_part_of_the_training_time() -> None:
+    """The network has running means, which a step that is taken to compile it would move."""
+    with workshop() as (data, runs):
+        assert attempt(train(data, runs / "plain")) == 0
+        work = train(data, runs / "compiled", {"compile": "default"})
+        for moment in (in_step(3), in_step(6)):
+            assert attempt(work, moment) == -signal.SIGKILL
+        assert attempt(work) == 0
+        assert attempt(train(data, runs / "again", {"compile": "default"})) == 0
+        assert result(runs / "again") == result(runs / "compiled")
+        losses = [[float(row["training_loss"]) for row in result(runs / name)["history"]]
+                  for name in ("plain", "compiled")]  # fmt: skip
+        assert losses[0] == pytest.approx(losses[1], rel=1e-3)
+        seconds = records.read(runs / "again")["seconds"]
+        assert seconds["compile"] > seconds["train"] > 0
+        assert records.read(runs / "plain")["seconds"]["compile"] == 0
 
 
 @pytest.mark.parametrize("kind", ("by epoch", "by step", "plateau"))

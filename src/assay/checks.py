@@ -2,7 +2,9 @@
 
 import difflib
 import math
+import os
 import re
+import shutil
 from collections.abc import Iterable, Iterator
 from typing import Any
 
@@ -233,6 +235,14 @@ def _argument(place: tuple, value: Any, parameter: signatures.Parameter) -> Prob
 def _training(study: dict[str, Any]) -> Problems:
     if study["precision"] == "16-mixed" and devices.resolve(study["device"]) == "cpu":
         yield ("precision",), "16-mixed needs a GPU: write 32-true or bf16-mixed"
+    if study["compile"] == "reduce-overhead" and devices.resolve(study["device"]) == "cpu":
+        yield ("compile",), "reduce-overhead needs a GPU: write none or default"
+    compiler = os.environ.get("CXX", "g++")
+    if study["compile"] != "none" and not shutil.which(compiler):
+        yield (
+            ("compile",),
+            f"{study['compile']} needs the C++ compiler {compiler}, which is not here",
+        )
     facts = signatures.facts(study["prepare"]["dataset"]["name"])
     for name, entry in study["pretrain"].items():
         yield from _steps(("pretrain", name), entry, facts["examples"]["train"])

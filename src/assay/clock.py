@@ -9,6 +9,7 @@ PHASES = (
     "import",
     "data",
     "build",
+    "compile",
     "train",
     "validate",
     "predict",

@@ -85,6 +85,7 @@ class Plan:
         self.name = study["study"]
         self.runs: list[Run] = []
         hardware = {key: study[key] for key in ("device", "precision", "threads")}
+        training = hardware | {"compile": study["compile"]}
         dataset = study["prepare"]["dataset"]
         data = self._add("prepare", dataset["name"], None, {"dataset": dataset}, {})
         for seed in study["seeds"]:
@@ -93,14 +94,14 @@ class Plan:
                     "pretrain",
                     name,
                     seed,
-                    {"model": study["model"], **entry, **hardware},
+                    {"model": study["model"], **entry, **training},
                     {"data": data},
                 )
                 for name, entry in study["pretrain"].items()
                 if any(e["pretraining"] == name for e in study["experiments"].values())
             }
             for name, entry in study["experiments"].items():
-                settings = {k: v for k, v in entry.items() if k != "pretraining"} | hardware
+                settings = {k: v for k, v in entry.items() if k != "pretraining"} | training
                 parents = {"data": data}
                 if entry["pretraining"] != "none":
                     parents["weights"] = pretrained[entry["pretraining"]]

@@ -11,8 +11,11 @@ from pytorch_lightning.utilities.model_helpers import is_overridden
 from pytorch_lightning.utilities.types import LRSchedulerConfig
 from torch import Tensor
 
-from assay.batches import Batches
+from assay import compilation
+from assay.batches import Batch, Batches
+from assay.compilation import Compiled
 from assay.faults import Exit, JobError
+from assay.job import Job
 
 # What a module can say about a single step. One that does goes through Lightning step by step.
 HOOKS = (
@@ -45,17 +48,20 @@ class Steps(Callback):
     single steps is left to Lightning.
     """
 
-    def __init__(self, batches: Batches, accumulate: int, around: list[Callback]) -> None:
+    def __init__(self, job: Job, batches: Batches, around: list[Callback]) -> None:
         """Prepare to take them.
 
         Args:
+            job: its settings say `accumulate_batches` and `compile`.
             batches: what is learnt from.
-            accumulate: batches of a step.
             around: whoever wants to be called before or after each batch. `before_batch(trainer,
                 module)` comes before it is used, when `batches.next` is the number of the one
                 after it; `after_batch(trainer, loss)` when the weights were changed.
         """
-        self.batches, self.accumulate = batches, accumulate
+        self.job, self.batches = job, batches
+        self.accumulate = job.settings.get("accumulate_batches", 1)
+        self.mode = job.settings.get("compile", "none")
+        self.to_compile = self.mode != "none"
         self.before = [each.before_batch for each in around if hasattr(each, "before_batch")]
         self.after = [each.after_batch for each in around if hasattr(each, "after_batch")]
         self.by_round = False
@@ -66,10 +72,27 @@ class Steps(Callback):
             and trainer.precision in PRECISIONS
             and not any(is_overridden(hook, module) for hook in HOOKS)
         )
+        self.training_step = module.training_step
+        if self.to_compile:
+            threads = self.job.settings["threads"]
+            self.training_step = Compiled(module.training_step, self.mode, threads)
+            if not self.by_round:
+                module.training_step = self.training_step
+
+    def on_train_start(self, trainer: pl.Trainer, module: pl.LightningModule) -> None:
+        self.numbered = _is_numbered(self.training_step)
+        self.context = trainer.precision_plugin.train_step_context
+        if trainer.precision == "32-true":
+            self.context = contextlib.nullcontext
 
     def on_train_batch_start(
         self, trainer: pl.Trainer, module: pl.LightningModule, *_: Any
     ) -> None:
+        if self.to_compile:
+            self.to_compile = False
+            with self.job.ledger.spend("compile"):
+                batch = self.batches[self.batches.next]
+                compilation.warm_up(module, lambda at: self._backward(trainer, batch, at))
         if not self.by_round:
             for call in self.before:
                 call(trainer, module)
@@ -94,22 +117,14 @@ class Steps(Callback):
         [optimizer] = trainer.strategy.optimizers
         schedules = [c for c in trainer.lr_scheduler_configs if c.interval == "step"]
         counter = trainer.fit_loop.epoch_loop.automatic_optimization.optim_progress.optimizer.step
-        context = trainer.precision_plugin.train_step_context
-        if trainer.precision == "32-true":
-            context = contextlib.nullcontext
-        numbered = _is_numbered(module.training_step)
         accumulate, before, after = self.accumulate, self.before, self.after
         for batch in self.batches:
             for call in before:
                 call(trainer, module)
             place = (self.batches.next - 1) % self.batches.per_round
-            with context():
-                output = module.training_step(*((batch, place) if numbered else (batch,)))
-            loss = _loss(output, trainer)
             if place % accumulate == 0:
                 optimizer.zero_grad()
-            share = loss if accumulate == 1 else loss / accumulate
-            share.backward()
+            loss = self._backward(trainer, batch, place)
             if (place + 1) % accumulate == 0:
                 counter.increment_ready()
                 optimizer.step()
@@ -117,9 +132,20 @@ class Steps(Callback):
                 for schedule in schedules:
                     if _is_ours(schedule, place + 1, self.batches.per_round):
                         schedule.scheduler.step()
-            loss = loss.detach() if accumulate == 1 else share.detach() * accumulate
             for call in after:
                 call(trainer, loss)
+
+    def _backward(self, trainer: pl.Trainer, batch: Batch, place: int) -> Tensor:
+        """Compute the gradients of a batch; returns its loss."""
+        with self.context():
+            output = self.training_step(*((batch, place) if self.numbered else (batch,)))
+        loss = _loss(output, trainer)
+        if self.accumulate == 1:
+            loss.backward()
+            return loss.detach()
+        share = loss / self.accumulate
+        share.backward()
+        return share.detach() * self.accumulate  # as Lightning rounds it
 
 
 class Rounds:

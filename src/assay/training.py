@@ -60,7 +60,7 @@ def fit(
     Args:
         job: its settings say `steps`, `batch_size`, `validate_every_steps`, `learning_rate`,
             `weight_decay`, `warmup_steps`, `frozen`, `device`, `precision`, and perhaps
-            `accumulate_batches`, `average_decay` and `patience`.
+            `accumulate_batches`, `average_decay`, `patience` and `compile`.
         objective: trained in place. It may bring its own `configure_optimizers`.
         train: tensors (n, ...) by field.
         validation: likewise; the only data that decides which weights are kept.
@@ -108,18 +108,17 @@ def _choose_what_learns(objective: pl.LightningModule, settings: dict[str, Any])
 def _trainer(job: Job, resuming: Resuming, execution: Execution) -> tuple[pl.Trainer, Steps]:
     settings = job.settings
     all_rounds = settings["steps"] // settings["validate_every_steps"]
-    accumulate = settings.get("accumulate_batches", 1)
     # Resuming is first: it looks between two batches. Average is last: it takes its weights away.
     around = [resuming, Randomness(job.seed, resuming.batches), resuming.history]
     if "average_decay" in settings:
         around.append(Average(settings["average_decay"]))
-    resuming.steps = steps = Steps(resuming.batches, accumulate, around)
+    resuming.steps = steps = Steps(job, resuming.batches, around)
     trainer = pl.Trainer(
         accelerator=settings["device"],
         devices=1,
         precision=settings["precision"],
         max_epochs=min(execution.rounds or all_rounds, all_rounds),
-        accumulate_grad_batches=accumulate,
+        accumulate_grad_batches=settings.get("accumulate_batches", 1),
         callbacks=[steps, Frozen(settings.get("frozen", [])), *around],
         plugins=[LightningEnvironment(), checkpoints.Folder(job.resume_folder)],
         deterministic=True,
