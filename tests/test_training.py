@@ -1,14 +1,21 @@
 """Batches, labels and weights, as the training stages use them."""
 
+import json
+import subprocess
+import sys
 from collections import Counter
+from pathlib import Path
 
+import pytest
 import torch
-from conftest import Checkout
+from conftest import PROJECT, Checkout
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from safetensors.torch import load_file
 
-from assay import batches, finetune, randomness
+from assay import batches, finetune, randomness, records, splits
+from assay.datasets import digits
+from assay.models import resnet
 
 
 @settings(deadline=None)
@@ -87,3 +94,31 @@ def test_a_loss_that_is_not_finite_fails_with_its_step_and_remedy(checkout: Chec
     assert done.returncode != 0
     [failure, *_] = runs(checkout, "finetune/scratch_few/*/failure.json")
     assert "not finite at step" in failure.read_text()
+
+
+def test_the_residual_network_learns_digits_in_few_steps(tmp_path: Path) -> None:
+    for split, arrays in digits.prepare().items():
+        splits.write(tmp_path / "data", split, arrays)
+    prepared = {"stage": "prepare", "name": "digits", "seed": None, "digest": "0" * 16}
+    records.write(
+        tmp_path / "data", {**prepared, "facts": digits.FACTS, "settings": {}, "parents": {}}
+    )
+    chosen = {
+        "model": {"name": "resnet", "width": 8, "features": 32},
+        "objective": {"name": "classification", "label_smoothing": 0.0, "augmentation": 0.0},
+        "labels_per_class": "all", "steps": 40, "batch_size": 64, "validate_every_steps": 40,
+        "learning_rate": 0.01, "weight_decay": 0.01, "warmup_steps": 4, "frozen": [],
+        "device": "cpu", "precision": "32-true", "threads": 1,
+    }  # fmt: skip
+    command = [sys.executable, "-m", "assay.finetune", "--settings", json.dumps(chosen)]
+    places = ["--seed", "0", "--data", tmp_path / "data", "--output", tmp_path / "run"]
+    subprocess.run([*command, *places], check=True, env={"PYTHONPATH": str(PROJECT / "src")})
+    assert records.read(tmp_path / "run")["metrics"]["validation_accuracy"] > 0.9
+
+
+def test_the_residual_network_takes_images_that_can_be_halved_three_times() -> None:
+    for channels, pixels in ((1, 8), (1, 28), (3, 32)):
+        network = resnet.build({"shape": (channels, pixels, pixels)}, width=2, features=5)
+        assert network(torch.rand(2, channels, pixels, pixels)).shape == (2, network.features)
+    with pytest.raises(ValueError, match="8 at least"):
+        resnet.build({"shape": (1, 7, 28)}, width=2, features=5)
