@@ -7,90 +7,26 @@ weights by the same rule; their losses are compared. They take turns, and a rati
 rounds of the rate against that of the hand-written loop in the same round.
 """
 
-import contextlib
-import csv
-import io
-import math
-import os
 import statistics
 import sys
-import tempfile
-import time
-import warnings
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
-from pathlib import Path
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 
-PROJECT = Path(__file__).resolve().parent.parent
-sys.path.insert(0, str(PROJECT / "src"))
-
-import pytorch_lightning as pl  # noqa: E402
-import torch  # noqa: E402
-import written  # noqa: E402
-from sklearn.datasets import load_digits  # noqa: E402
-from torch import Tensor, nn  # noqa: E402
-from torch.nn import functional  # noqa: E402
-from torch.utils.data import DataLoader, TensorDataset  # noqa: E402
-
-from assay import training  # noqa: E402
-from assay.batches import Batches  # noqa: E402
-from assay.execution import Execution  # noqa: E402
-from assay.job import Job  # noqa: E402
-from assay.optimizers import adamw  # noqa: E402
+import contest
+import pytorch_lightning as pl
+import rivals
+import torch
+import written
+from networks import Classifier, Gpt
+from rivals import Outcome
+from sklearn.datasets import load_digits
+from torch import Tensor, nn, optim
+from torch.nn import functional
 
 THREADS = 1
-
-
-class Classifier(pl.LightningModule):
-    """A plain LightningModule: what a user brings."""
-
-    FIELDS = ("image", "label")
-    MONITOR, MODE = "validation_loss", "min"
-
-    def __init__(self, backbone: nn.Module) -> None:
-        super().__init__()
-        self.backbone = backbone
-
-    def training_step(self, batch: dict[str, Tensor], index: int) -> Tensor:
-        logits = self.backbone(batch["image"])
-        return functional.cross_entropy(logits.flatten(0, -2), batch["label"].flatten())
-
-    def validation_step(self, batch: dict[str, Tensor], index: int) -> None:
-        self.log("validation_loss", self.training_step(batch, index), batch_size=1)
-
-
-class Attention(nn.Module):
-    """A block of a GPT."""
-
-    def __init__(self, width: int, heads: int) -> None:
-        super().__init__()
-        self.heads = heads
-        self.first, self.second = nn.LayerNorm(width), nn.LayerNorm(width)
-        self.mixed, self.out = nn.Linear(width, 3 * width), nn.Linear(width, width)
-        self.wide, self.narrow = nn.Linear(width, 4 * width), nn.Linear(4 * width, width)
-
-    def forward(self, x: Tensor) -> Tensor:
-        batch, length, width = x.shape
-        parts = self.mixed(self.first(x)).view(batch, length, 3, self.heads, -1).unbind(2)
-        query, key, value = (part.transpose(1, 2) for part in parts)
-        y = functional.scaled_dot_product_attention(query, key, value, is_causal=True)
-        x = x + self.out(y.transpose(1, 2).reshape(batch, length, width))
-        return x + self.narrow(functional.gelu(self.wide(self.second(x))))
-
-
-class Gpt(nn.Module):
-    """Four layers, width 128, four heads, context 64, bytes."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.tokens, self.places = nn.Embedding(256, 128), nn.Embedding(64, 128)
-        self.blocks = nn.Sequential(*(Attention(128, 4) for _ in range(4)))
-        self.norm, self.head = nn.LayerNorm(128), nn.Linear(128, 256)
-
-    def forward(self, tokens: Tensor) -> Tensor:
-        x = self.tokens(tokens) + self.places.weight[: tokens.shape[1]]
-        return self.head(self.norm(self.blocks(x)))
+BASE = "by hand, in memory, fused AdamW"
 
 
 def mlp() -> nn.Module:
@@ -134,11 +70,15 @@ class Task:
     every: int
 
 
+def gpt() -> nn.Module:
+    return Gpt(layers=4, width=128, heads=4, context=64, vocabulary=256, tied=False)
+
+
 TASKS = (
     Task("MLP on digits", mlp, digits, 64, 1200, 400),
     Task("CNN on digits", lambda: cnn(8), digits, 64, 300, 100),
     Task("CNN on 28x28 images", lambda: cnn(28), large_digits, 64, 40, 20),
-    Task("GPT, 4 layers, width 128", Gpt, text, 12, 40, 20),
+    Task("GPT, 4 layers, width 128", gpt, text, 12, 40, 20),
 )
 
 
@@ -150,138 +90,58 @@ def settings(task: Task) -> dict[str, Any]:
     }  # fmt: skip
 
 
+def training(task: Task) -> rivals.Training:
+    """The task as rivals do it."""
+    data = task.data()
+    return rivals.Training(
+        name=task.name,
+        module=partial(module, task),
+        optimizer=partial(adamw, fused=True),
+        factor=partial(rivals.cosine, steps=task.steps, warmup=1),
+        settings=settings(task),
+        train=data,
+        validation={name: tensor[:64] for name, tensor in data.items()},
+    )
+
+
 def module(task: Task) -> Classifier:
     torch.manual_seed(0)
     return Classifier(task.network())
 
 
-def ours(task: Task, data: dict[str, Tensor]) -> tuple[float, float]:
-    """Assay's own way to fit. Returns seconds and the mean loss of the last round."""
-    with tempfile.TemporaryDirectory() as folder:
-        job = Job("finetune", settings(task), {}, 0, Path(folder, "run"))
-        few = {name: tensor[:64] for name, tensor in data.items()}
-        training.fit(job, module(task), data, few, Execution(progress_seconds=0))
-        with Path(folder, "run", training.HISTORY).open() as file:
-            last = list(csv.DictReader(file))[-1]
-        return job.ledger.seconds["train"], float(last["training_loss"])
+def adamw(module: nn.Module, fused: bool | None) -> optim.Optimizer:
+    return optim.AdamW(module.parameters(), 0.001, weight_decay=0.01, fused=fused)
 
 
-def by_hand(task: Task, data: dict[str, Tensor], batches: Iterator[Any], fused: bool) -> tuple:
-    """The loop that one writes by hand, with the schedule as a formula."""
-    model = module(task)
-    rule = settings(task)
-    optimizer = torch.optim.AdamW(model.parameters(), 0.001, weight_decay=0.01, fused=fused)
-    losses = []
-    start = time.perf_counter()
-    for step, batch in enumerate(batches):
-        for group in optimizer.param_groups:
-            group["lr"] = 0.001 * rate(step, rule["steps"], rule["warmup_steps"])
-        loss = model.training_step(batch, step)
-        optimizer.zero_grad()
-        loss.backward()
-        optimizer.step()
-        losses.append(loss.detach())
-    seconds = time.perf_counter() - start
-    return seconds, float(torch.stack(losses[-task.every :]).mean())
+def in_memory_not_fused(task: rivals.Training) -> Outcome:
+    return rivals.by_hand(replace(task, optimizer=partial(adamw, fused=False)))
 
 
-def rate(step: int, steps: int, warmup: int) -> float:
-    if step < warmup:
-        return (step + 1) / warmup
-    return 0.5 * (1 + math.cos(math.pi * (step - warmup) / max(1, steps - warmup)))
+def with_loader(task: rivals.Training) -> Outcome:
+    batches = (dict(zip(task.train, batch, strict=True)) for batch in rivals.loader(task))
+    return rivals.by_hand(task, batches)
 
 
-def rows(task: Task, data: dict[str, Tensor]) -> Tensor:
-    """The order of the examples that Assay has: (steps, batch_size)."""
-    batches = Batches(data, task.batch_size, task.every, 0)
-    return torch.stack([batches.rows(number) for number in range(task.steps)])
-
-
-def in_memory(task: Task, data: dict[str, Tensor]) -> tuple:
-    order = rows(task, data)
-    batches = ({name: tensor[chosen] for name, tensor in data.items()} for chosen in order)
-    return by_hand(task, data, batches, fused=True)
-
-
-def in_memory_not_fused(task: Task, data: dict[str, Tensor]) -> tuple:
-    order = rows(task, data)
-    batches = ({name: tensor[chosen] for name, tensor in data.items()} for chosen in order)
-    return by_hand(task, data, batches, fused=False)
-
-
-def loader(task: Task, data: dict[str, Tensor]) -> DataLoader:
-    order = rows(task, data).flatten().tolist()
-    return DataLoader(TensorDataset(*data.values()), batch_size=task.batch_size, sampler=order)
-
-
-def with_loader(task: Task, data: dict[str, Tensor]) -> tuple:
-    batches = (dict(zip(data, batch, strict=True)) for batch in loader(task, data))
-    return by_hand(task, data, batches, fused=True)
-
-
-class Plain(Classifier):
-    """The same for Lightning's Trainer alone, as its introduction writes it."""
-
-    def __init__(self, task: Task) -> None:
-        super().__init__(nn.Identity())
-        self.task, self.losses = task, []
-
-    def training_step(self, batch: list[Tensor], index: int) -> Tensor:
-        loss = super().training_step(dict(zip(("image", "label"), batch, strict=True)), index)
-        self.log("train_loss", loss)
-        self.losses.append(loss.detach())
-        return loss
-
-    def configure_optimizers(self) -> dict[str, Any]:
-        return adamw(self, settings(self.task))
-
-    def on_train_start(self) -> None:
-        self.start = time.perf_counter()
-
-    def on_train_end(self) -> None:
-        self.seconds = time.perf_counter() - self.start
-
-
-def default_trainer(task: Task, data: dict[str, Tensor]) -> tuple:
-    plain = Plain(task)
-    plain.backbone = module(task).backbone
-    with tempfile.TemporaryDirectory() as folder, contextlib.redirect_stdout(io.StringIO()):
-        trainer = pl.Trainer(max_epochs=1, default_root_dir=folder, accelerator="cpu")
-        trainer.fit(plain, loader(task, data))
-    return plain.seconds, float(torch.stack(plain.losses[-task.every :]).mean())
-
-
-VARIANTS: dict[str, Callable[[Task, dict[str, Tensor]], tuple]] = {
-    "by hand, in memory, fused AdamW": in_memory,
+VARIANTS: contest.Rivals = {
+    BASE: rivals.by_hand,
     "by hand, in memory, default AdamW": in_memory_not_fused,
     "by hand, DataLoader, fused AdamW": with_loader,
-    "Lightning, default Trainer": default_trainer,
-    "Assay": ours,
+    "Lightning, default Trainer": rivals.default_trainer,
+    "Assay": rivals.ours,
 }
 
 
 def main(rounds: int) -> None:
     """Take turns, check the losses, and print medians."""
-    os.environ.pop("ASSAY_PARENT", None)
-    warnings.filterwarnings("ignore")
-    training.set_up({"threads": THREADS})
+    contest.set_up(THREADS)
     measured = []
     print(f"torch {torch.__version__}, pytorch-lightning {pl.__version__}, {THREADS} thread")
     print(f"{'task':26} {'variant':36} {'steps/s':>9} {'ratio':>7}  {'least to greatest':16}")
     for task in TASKS:
-        data = task.data()
-        rates: dict[str, list[float]] = {name: [] for name in VARIANTS}
-        for _ in range(rounds):
-            losses = {}
-            for name, variant in VARIANTS.items():
-                seconds, losses[name] = variant(task, data)
-                rates[name].append(task.steps / seconds)
-            low, high = min(losses.values()), max(losses.values())
-            assert high - low <= 1e-3 * abs(high) + 1e-6, f"{task.name}: other losses: {losses}"
-        base = rates["by hand, in memory, fused AdamW"]
-        for name, found in rates.items():
-            ratios = [one / other for one, other in zip(found, base, strict=True)]
-            middle, ratio = statistics.median(found), statistics.median(ratios)
+        found = contest.take_turns(training(task), VARIANTS, rounds)
+        for name, outcomes in found.items():
+            ratios = contest.ratios(found, name, BASE)
+            middle, ratio = task.steps / contest.middle(outcomes), statistics.median(ratios)
             measured.append((task.name, name, middle, ratio, min(ratios), max(ratios)))
             spread = f"{min(ratios):.2f} to {max(ratios):.2f}"
             print(f"{task.name:26} {name:36} {middle:9.1f} {ratio:7.2f}  {spread}", flush=True)
