@@ -266,7 +266,7 @@ def beside(found: dict[str, Any], name: str, by_hand: dict[str, Any]) -> dict[st
 
 
 if __name__ == "__main__":
-    parser = ArgumentParser(description="Seconds to 94%% on CIFAR-10.")
+    parser = ArgumentParser(description="Seconds to 94% on CIFAR-10.")
     parser.add_argument("folder", type=Path, nargs="?", help="of the data")
     parser.add_function_arguments(main, skip={"folder"}, as_group=False)
     main(**vars(parser.parse_args()))

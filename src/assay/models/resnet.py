@@ -13,6 +13,7 @@ from typing import Annotated, Any
 import torch
 from annotated_types import Gt, Le
 from torch import Tensor, nn
+from torch.nn import functional
 
 SMALLEST_PIXELS = 8  # it halves an image three times
 
@@ -33,7 +34,10 @@ class ResidualNetwork(nn.Module):
         ).to(memory_format=torch.channels_last)
 
     def forward(self, images: Tensor) -> Tensor:
-        return self.stages(images.contiguous(memory_format=torch.channels_last)).amax((2, 3))
+        x = self.stages(images.contiguous(memory_format=torch.channels_last))
+        # It keeps where the greatest are. `amax` looks for them again in the backward pass, where
+        # compiled code, which rounds less, may find none: its gradients are no numbers then.
+        return functional.max_pool2d(x, x.shape[2:]).flatten(1)
 
 
 class Residual(nn.Module):
