@@ -201,7 +201,8 @@ def _compiling_into(folder: Path) -> Iterator[None]:
     torch.compiler.reset()
     torch._inductor.utils.clear_caches()
     try:
-        with torch._inductor.config.patch(fallback_random=True):
+        kept = {"deterministic": False, "compile_threads": torch._inductor.config.compile_threads}
+        with torch._inductor.config.patch(fallback_random=True, **kept):
             yield
     finally:
         for name in caches:

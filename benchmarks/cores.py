@@ -61,13 +61,13 @@ def work(task: str, threads: str, seconds: float) -> None:
 
     if threads != "None":
         torch.set_num_threads(int(threads))
-    [chosen] = [one for one in steps.TASKS if one.name == task]
-    data, model = chosen.data(), steps.module(chosen)
-    order = steps.rows(chosen, data)
-    optimizer = torch.optim.AdamW(model.parameters(), fused=True)
+    [chosen] = [steps.training(one) for one in steps.TASKS if one.name == task]
+    model, order = chosen.module(), chosen.rows()
+    optimizer = chosen.optimizer(model)
 
     def step(number: int) -> None:
-        batch = {name: tensor[order[number % len(order)]] for name, tensor in data.items()}
+        rows = order[number % len(order)]
+        batch = {name: tensor[rows] for name, tensor in chosen.train.items()}
         optimizer.zero_grad()
         model.training_step(batch, number).backward()
         optimizer.step()

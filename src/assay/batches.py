@@ -1,4 +1,4 @@
-"""Batches sliced from tensors in memory."""
+"""Batches sliced from tensors in memory: the device's, where they fit."""
 
 import math
 import signal
@@ -14,6 +14,7 @@ from assay import randomness
 Batch = dict[str, Tensor]
 ALIGNMENT_BYTES = 64
 LARGEST_BYTES = 1_000_000  # of one field that are gathered at once
+HOST = torch.device("cpu")
 
 
 class Batches(Dataset):
@@ -26,7 +27,15 @@ class Batches(Dataset):
         next: number of the batch that is handed out next.
     """
 
-    def __init__(self, data: Batch, size: int, per_round: int, seed: int, workers: int = 0) -> None:
+    def __init__(
+        self,
+        data: Batch,
+        size: int,
+        per_round: int,
+        seed: int,
+        workers: int = 0,
+        device: torch.device = HOST,
+    ) -> None:
         """Cut tensors into batches.
 
         Args:
@@ -35,13 +44,17 @@ class Batches(Dataset):
             per_round: batches in a round.
             seed: decides the order.
             workers: processes that cut ahead; the batches are the same with any number.
+            device: where batches are wanted. All data is kept there, unless workers cut it or it
+                would fill more than half of the device.
         """
-        self.data, self.size, self.per_round, self.workers = data, size, per_round, workers
+        self.size, self.per_round, self.workers, self.device = size, per_round, workers, device
+        self.home = HOST if workers else home(data, device)
+        self.data = {name: tensor.to(self.home) for name, tensor in data.items()}
         self.count = len(next(iter(data.values())))
         self.next = 0
         self.gathered = self._gathered()
         self._order = lru_cache(maxsize=2)(
-            lambda epoch: randomness.permutation(seed, epoch, self.count)
+            lambda epoch: randomness.permutation(seed, epoch, self.count).to(self.home)
         )
 
     def __len__(self) -> int:
@@ -51,11 +64,18 @@ class Batches(Dataset):
         numbers = range(self.next, (self.next // self.per_round + 1) * self.per_round)
         for number, batch in zip(numbers, self._cut(numbers), strict=True):
             self.next = number + 1
-            yield batch
+            yield self.on_device(batch)
 
     def __getitem__(self, number: int) -> Batch:
         rows = self.rows(number)
         return {name: tensor[rows] for name, tensor in self.data.items()}
+
+    def on_device(self, batch: Batch) -> Batch:
+        """A batch where it is wanted; it is copied while the device does what came before."""
+        if self.home == self.device:
+            return batch
+        pinned = {name: tensor.pin_memory() for name, tensor in batch.items()}
+        return {name: tensor.to(self.device, non_blocking=True) for name, tensor in pinned.items()}
 
     def rows(self, number: int, batches: int = 1) -> Tensor:
         """The examples of batch `number` and those after it: indices (batches * size,)."""
@@ -76,6 +96,7 @@ class Batches(Dataset):
             multiprocessing_context="fork",
             worker_init_fn=_outlive_signals,
             generator=torch.Generator(),
+            pin_memory=self.device != HOST,
         )
 
     def _gathered(self) -> int:
@@ -98,6 +119,14 @@ class Batches(Dataset):
                 block = {name: tensor[rows] for name, tensor in self.data.items()}
             start, end = place * self.size, (place + 1) * self.size
             yield {name: tensor[start:end] for name, tensor in block.items()}
+
+
+def home(data: Batch, device: torch.device) -> torch.device:
+    """Where data is kept: on a device, unless it takes more than half of what is free there."""
+    if device == HOST:
+        return HOST
+    free_bytes, _ = torch.cuda.mem_get_info(device)
+    return device if 2 * sum(tensor.nbytes for tensor in data.values()) < free_bytes else HOST
 
 
 def _outlive_signals(worker: int) -> None:

@@ -104,8 +104,9 @@ class Average(Callback):
 
 
 def _floating(module: pl.LightningModule) -> dict[str, Tensor]:
-    found = module.state_dict()
-    return {name: value for name, value in found.items() if value.is_floating_point()}
+    """Each weight and buffer of floating point; what stands under two names is there once."""
+    found = [*module.named_parameters(), *module.named_buffers()]
+    return {name: value.detach() for name, value in found if value.is_floating_point()}
 
 
 class History(Callback):

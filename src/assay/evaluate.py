@@ -49,7 +49,7 @@ def _evaluate(job: Job) -> None:
     with job.ledger.spend("data"):
         test = splits.read(job.file("data", splits.name("test")), objective.FIELDS)
         test = {name: tensor.to(device) for name, tensor in test.items()}
-    with job.ledger.spend("predict"), torch.inference_mode():
+    with job.ledger.spend("predict"), torch.inference_mode(), training.autocast(job.settings):
         batches = InOrder(test, job.settings["batch_size"])
         tables = [objective.predict_step(batch, index) for index, batch in enumerate(batches)]
         predictions = {

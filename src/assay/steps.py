@@ -91,7 +91,7 @@ class Steps(Callback):
         if self.to_compile:
             self.to_compile = False
             with self.job.ledger.spend("compile"):
-                batch = self.batches[self.batches.next]
+                batch = self.batches.on_device(self.batches[self.batches.next])
                 compilation.warm_up(module, lambda at: self._backward(trainer, batch, at))
         if not self.by_round:
             for call in self.before:

@@ -3,6 +3,7 @@
 import csv
 import io
 import logging
+import os
 import warnings
 from pathlib import Path
 from typing import Any
@@ -14,7 +15,7 @@ from safetensors.torch import load_file, save
 from torch import Tensor
 
 from assay import checkpoints, files, optimizers, plugins, randomness
-from assay.batches import Batches, InOrder
+from assay.batches import Batches, InOrder, home
 from assay.callbacks import Average, Frozen, History, Randomness
 from assay.execution import Execution
 from assay.faults import Exit, JobError
@@ -38,11 +39,19 @@ def build(settings: dict[str, Any], facts: dict[str, Any], seed: int) -> pl.Ligh
 
 def set_up(settings: dict[str, Any]) -> None:
     """Make this process compute the same bits each time, with the threads that the study says."""
+    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # the next line but one needs it
     torch.set_num_threads(settings["threads"])
     torch.use_deterministic_algorithms(True)
     torch.utils.deterministic.fill_uninitialized_memory = False
     logging.getLogger("pytorch_lightning").setLevel(logging.WARNING)
     warnings.filterwarnings("ignore", module="pytorch_lightning")
+
+
+def autocast(settings: dict[str, Any]) -> torch.autocast:
+    """The context in which a network computes in the study's precision, outside of a training."""
+    kind = {"bf16-mixed": torch.bfloat16, "16-mixed": torch.float16}.get(settings["precision"])
+    device = "cuda" if settings["device"] == "gpu" else "cpu"
+    return torch.autocast(device, kind, enabled=kind is not None)
 
 
 def fit(
@@ -76,18 +85,19 @@ def fit(
         job.ledger.synchronize = torch.cuda.synchronize
     accumulate = settings.get("accumulate_batches", 1)
     batches = Batches(
-        _to(train, torch.device("cpu") if execution.loader_workers else device),
+        train,
         settings["batch_size"],
         settings["validate_every_steps"] * accumulate,
         job.seed,
         execution.loader_workers,
+        device,
     )
     history = History(job, objective, execution.progress_seconds)
     resuming = Resuming(job, batches, history, execution)
     state = resuming.load()
     if state is None or not state["finished"]:
         trainer, steps = _trainer(job, resuming, execution)
-        in_order = InOrder(_to(validation, device), VALIDATION_BATCH_EXAMPLES)
+        in_order = InOrder(_to(validation, home(validation, device)), VALIDATION_BATCH_EXAMPLES)
         checkpoint = state and str(job.resume_folder)
         trainer.fit(objective, Rounds(steps), in_order, ckpt_path=checkpoint)
         history.restore(checkpoints.newest(job.resume_folder)["history"])
@@ -99,8 +109,8 @@ def fit(
 
 
 def _choose_what_learns(objective: pl.LightningModule, settings: dict[str, Any]) -> None:
-    for name, parameter in objective.named_parameters():
-        parameter.requires_grad_(name.split(".")[0] not in settings.get("frozen", []))
+    for part in settings.get("frozen", []):
+        objective.get_submodule(part).requires_grad_(False)
     if not pl.utilities.model_helpers.is_overridden("configure_optimizers", objective):
         objective.configure_optimizers = lambda: optimizers.adamw(objective, settings)
 
