@@ -1,13 +1,16 @@
-"""Wall time of `snakemake` for a study, against plain Python that does the same training.
+"""Wall time of `snakemake` for a study, against rivals that do the same training.
 
 Usage: python benchmarks/pipeline.py [rounds] [cores]; writes benchmarks/results/pipeline.csv.
 
 Rivals, which take turns: (a) one process that trains and evaluates every run of the default study
-in a loop, written by hand; (b) the same with a pool of processes on all cores, pretrainings first.
-They keep weights in memory and write nothing: no checkpoints, no records, no history, no report.
-The accuracies have to be those of the study.
+in a loop, written by hand; (b) the same with a pool of processes on all cores, each run as soon as
+what it starts from is there; (c) `hydra_study/`, Lightning under Hydra's multirun with the joblib
+launcher, pretrainings first, where Hydra is installed. (a) and (b) keep weights in memory and write
+nothing: no checkpoints, no records, no history, no report; (c) leaves configurations, histories,
+best checkpoints and metrics. The accuracies have to be those of the study.
 """
 
+import contextlib
 import copy
 import csv
 import json
@@ -20,6 +23,8 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable
+from concurrent.futures import FIRST_COMPLETED, ProcessPoolExecutor, wait
+from importlib import metadata
 from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
@@ -33,26 +38,30 @@ from assay import study  # noqa: E402
 from assay.plan import Plan, Run  # noqa: E402
 
 PARTS = ("Snakefile", "config.yaml", "environment.yml", "workflow", "profiles", "src")
+HYDRA = ("hydra-core", "hydra-joblib-launcher", "joblib")
 TOLERANCE = 0.02  # of the mean accuracy: the rivals draw other random changes of images
 
 
 def loop(cores: int) -> dict[str, float]:
     """All runs, in this process or in a pool; returns the accuracy of each evaluation."""
     plan = Plan(study.read(PROJECT / "config.yaml") | {"device": "cpu"})
-    stages: dict[str, list[Run]] = {}
-    for run in plan.runs:
-        stages.setdefault(run.stage, []).append(run)
-    weights: dict[str, Any] = {}
+    runs = [run for stage in ("pretrain", "finetune") for run in plan.runs if run.stage == stage]
     accuracy: dict[str, float] = {}
-    pool = get_context("spawn").Pool(cores) if cores > 1 else None
-    for stage in ("pretrain", "finetune"):
-        jobs = [(run, weights.get(_start(run))) for run in stages[stage]]
-        done = pool.imap(_one, jobs, chunksize=1) if pool else map(_one, jobs)
-        for run, (best, found) in zip(stages[stage], done, strict=True):
-            weights[run.folder] = best
+    if cores == 1:
+        weights: dict[str, Any] = {"": None}
+        for run in runs:
+            weights[run.folder], found = _one(run, weights[_start(run)])
             accuracy |= found
-    if pool:
-        pool.close()
+        return accuracy
+    with ProcessPoolExecutor(cores, get_context("spawn")) as pool:
+        jobs = {pool.submit(_one, run, None): run for run in runs if not _start(run)}
+        while jobs:
+            for done in wait(jobs, return_when=FIRST_COMPLETED).done:
+                parent = jobs.pop(done)
+                best, found = done.result()
+                accuracy |= found
+                children = [run for run in runs if _start(run) == parent.folder]
+                jobs |= {pool.submit(_one, run, best): run for run in children}
     return accuracy
 
 
@@ -60,16 +69,15 @@ def _start(run: Run) -> str:
     return run.parents["weights"].folder if "weights" in run.parents else ""
 
 
-def _one(work: tuple[Run, Any]) -> tuple[Any, dict[str, float]]:
+def _one(run: Run, started: Any) -> tuple[Any, dict[str, float]]:
     """Train by hand, keep the best validation's weights, and evaluate those."""
     import torch
-    from torch.nn import functional
+    from rivals import cosine
 
     from assay import finetune, training
     from assay.batches import Batches, InOrder
     from assay.datasets import digits
 
-    run, started = work
     torch.set_num_threads(1)
     rule, seed = run.settings, run.seed
     tables = digits.prepare()
@@ -107,7 +115,7 @@ def _one(work: tuple[Run, Any]) -> tuple[Any, dict[str, float]]:
         for part in rule.get("frozen", []):
             module.get_submodule(part).eval()
         for batch in batches:
-            factor = _factor(step, rule["steps"], rule["warmup_steps"])
+            factor = cosine(step, rule["steps"], rule["warmup_steps"])
             for group, base in zip(optimizer.param_groups, bases, strict=True):
                 group["lr"] = base * factor
             optimizer.zero_grad()
@@ -126,23 +134,14 @@ def _one(work: tuple[Run, Any]) -> tuple[Any, dict[str, float]]:
     with torch.no_grad():
         test = data["test"]
         right = module(test["image"]).argmax(1) == test["label"]
-        functional.cross_entropy(module(test["image"]), test["label"])
     return None, {f"{run.name}/seed{seed}": float(right.float().mean())}
-
-
-def _factor(step: int, steps: int, warmup: int) -> float:
-    if step < warmup:
-        return (step + 1) / warmup
-    return 0.5 * (1 + math.cos(math.pi * (step - warmup) / max(1, steps - warmup)))
 
 
 def by_hand(cores: int) -> tuple[float, float]:
     """A process of its own. Returns its wall seconds and the mean accuracy."""
     begun = time.perf_counter()
-    done = subprocess.run(
-        [sys.executable, __file__, "loop", str(cores)], check=True, capture_output=True, text=True
-    )
-    return time.perf_counter() - begun, statistics.mean(json.loads(done.stdout).values())
+    printed = quietly([sys.executable, __file__, "loop", str(cores)], PROJECT)
+    return time.perf_counter() - begun, statistics.mean(json.loads(printed).values())
 
 
 def snakemake(cores: int) -> tuple[float, float]:
@@ -154,11 +153,46 @@ def snakemake(cores: int) -> tuple[float, float]:
             copied(source, Path(name, part))
         command = ["snakemake", "--cores", str(cores), "--config", "device=cpu"]
         begun = time.perf_counter()
-        subprocess.run(command, cwd=name, check=True, capture_output=True)
+        quietly(command, Path(name))
         seconds = time.perf_counter() - begun
         with Path(name, "reports/digits/results.csv").open() as file:
             found = [float(row["accuracy"]) for row in csv.DictReader(file)]
     return seconds, statistics.mean(found)
+
+
+def hydra(cores: int) -> tuple[float, float]:
+    """Two multiruns in an empty folder. Returns their wall seconds and the mean accuracy."""
+    chosen = study.read(PROJECT / "config.yaml")
+    command = [sys.executable, str(PROJECT / "benchmarks/hydra_study/train.py")]
+    command += ["--config-dir", str(PROJECT), "--multirun", "study.device=cpu"]
+    command += [f"hydra.launcher.n_jobs={cores}", f"seed={','.join(map(str, chosen['seeds']))}"]
+    stages = {"pretrain": chosen["pretrain"], "finetune": chosen["experiments"]}
+    with tempfile.TemporaryDirectory() as name:
+        begun = time.perf_counter()
+        for stage, runs in stages.items():
+            sweep = [*command, f"stage={stage}", f"run={','.join(runs)}"]
+            quietly(sweep, Path(name))
+        seconds = time.perf_counter() - begun
+        files = Path(name, "multirun/finetune").glob("*/*/metrics.json")
+        found = [json.loads(file.read_text())["accuracy"] for file in files]
+    return seconds, statistics.mean(found)
+
+
+def quietly(command: list[str], folder: Path) -> str:
+    """What a command prints; ends this process with its words where it fails."""
+    done = subprocess.run(command, cwd=folder, capture_output=True, text=True)
+    if done.returncode:
+        sys.exit(f"{' '.join(command)}\nends with {done.returncode}:\n{done.stderr[-3000:]}")
+    return done.stdout
+
+
+def versions(packages: tuple[str, ...]) -> dict[str, str]:
+    """Package -> version, of those that are installed."""
+    found = {}
+    for package in packages:
+        with contextlib.suppress(metadata.PackageNotFoundError):
+            found[package] = metadata.version(package)
+    return found
 
 
 def main(rounds: int, cores: int) -> None:
@@ -168,6 +202,12 @@ def main(rounds: int, cores: int) -> None:
         "by hand, one process": lambda: by_hand(1),
         f"by hand, {cores} processes": lambda: by_hand(cores),
     }
+    installed = versions(("torch", "pytorch-lightning", "snakemake", *HYDRA))
+    print(", ".join(f"{name} {version}" for name, version in installed.items()))
+    if installed.keys() >= set(HYDRA):
+        variants[f"Hydra multirun, {cores} processes"] = lambda: hydra(cores)
+    else:
+        print("Hydra is not measured; `pip install hydra-core hydra-joblib-launcher` allows it")
     found: list[dict[str, float]] = []
     for _ in range(rounds):
         taken = {name: take() for name, take in variants.items()}
@@ -181,7 +221,7 @@ def main(rounds: int, cores: int) -> None:
         rates = [one["by hand, one process"] / one[name] for one in found]
         rows.append(("default study", name, middle, 1 / middle, statistics.median(rates)))
         times = statistics.median(ratios)
-        print(f"{name:24} {middle:7.1f} s   Assay takes {times:.2f} times as long")
+        print(f"{name:28} {middle:7.1f} s   Assay takes {times:.2f} times as long")
     written.table("pipeline", ["task", "variant", "seconds", "rate", "ratio"], rows)
 
 
