@@ -26,7 +26,7 @@ import torch  # noqa: E402
 from torch import Tensor, nn, optim  # noqa: E402
 from torch.utils.data import DataLoader, TensorDataset  # noqa: E402
 
-from assay import randomness, training  # noqa: E402
+from assay import outputs, randomness, training  # noqa: E402
 from assay.batches import Batches  # noqa: E402
 from assay.callbacks import BLOCK  # noqa: E402
 from assay.execution import Execution  # noqa: E402
@@ -122,7 +122,7 @@ def ours(task: Training) -> Outcome:
         job = Job("finetune", task.settings, {}, SEED, Path(folder, "run"))
         execution = Execution(progress_seconds=0, rounds=task.rounds)
         training.fit(job, task.module(), task.train, task.validation, execution)
-        with Path(folder, "run", training.HISTORY).open() as file:
+        with Path(folder, "run", outputs.HISTORY).open() as file:
             rows = list(csv.DictReader(file))
     spent, accuracy = job.ledger.seconds, rows[-1].get("validation_accuracy")
     return Outcome(

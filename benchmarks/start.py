@@ -56,7 +56,7 @@ def main(rounds: int) -> None:
         data = f"{folder}/data"
         command = [sys.executable, "-m", "assay.prepare", "--settings", prepare.settings_json]
         subprocess.run([*command, "--output", data], check=True, capture_output=True)
-        os.environ[start.WARM] = warm.launch(1)
+        os.environ[start.WARM] = warm.launch()
         job(finetune, f"{folder}/first/seed0", data, warmed=True)
         variants: dict[str, Callable[[int], float]] = {
             "import pytorch_lightning": lambda n: imported("pytorch_lightning"),

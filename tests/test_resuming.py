@@ -20,7 +20,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from assay import checkpoints, files, finetune, records, splits, training
+from assay import checkpoints, files, finetune, outputs, records, splits
 from assay.callbacks import History
 from assay.execution import Execution
 from assay.faults import Exit
@@ -174,9 +174,9 @@ def scheduled(kind: str) -> Callable[[], None]:
 def result(folder: Path) -> dict[str, object]:
     """All that a training leaves besides times."""
     record = records.read(folder)
-    with (folder / training.HISTORY).open(newline="") as file:
+    with (folder / outputs.HISTORY).open(newline="") as file:
         history = [{k: v for k, v in row.items() if k != "seconds"} for row in csv.DictReader(file)]
-    weights = (folder / training.WEIGHTS).read_bytes()
+    weights = (folder / outputs.WEIGHTS).read_bytes()
     return {"metrics": record["metrics"], "history": history, "weights": weights}
 
 
@@ -395,7 +395,7 @@ def test_a_run_that_was_complete_but_for_its_record_is_finished_from_its_checkpo
         work = train(data, runs / "a")
         assert attempt(work) == 0
         before = result(runs / "a")
-        for name in (records.RECORD, training.WEIGHTS, training.HISTORY):
+        for name in (records.RECORD, outputs.WEIGHTS, outputs.HISTORY):
             (runs / "a" / name).unlink()
         assert attempt(work, in_step(0)) == 0  # no step is done again
         assert result(runs / "a") == before

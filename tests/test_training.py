@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from safetensors.torch import load_file
 from torch import nn
 
-from assay import batches, finetune, randomness, records, splits, training
+from assay import batches, finetune, outputs, randomness, records, splits, training
 from assay.datasets import digits
 from assay.execution import Execution
 from assay.job import Job
@@ -158,7 +158,7 @@ def fitted(folder: Path, extra: dict) -> tuple[Tied, list[dict[str, str]]]:
     module, data = Tied(), {"image": torch.randn(16, 4, generator=torch.Generator().manual_seed(0))}
     job = Job("finetune", chosen, {}, 0, folder)
     training.fit(job, module, data, data, Execution(progress_seconds=0))
-    return module, list(csv.DictReader((folder / training.HISTORY).open()))
+    return module, list(csv.DictReader((folder / outputs.HISTORY).open()))
 
 
 def test_averaging_leaves_the_training_alone_where_layers_share_their_weights(

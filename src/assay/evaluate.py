@@ -10,12 +10,10 @@ import numpy as np
 import torch
 from jsonargparse import auto_cli
 
-from assay import files, splits, training
+from assay import files, outputs, splits, training
 from assay.batches import InOrder
 from assay.faults import Exit, JobError
 from assay.job import Job, run
-
-PREDICTIONS = "predictions.csv"
 
 
 def evaluate(
@@ -43,11 +41,11 @@ def _evaluate(job: Job) -> None:
     training.set_up(job.settings)
     with job.ledger.spend("build"):
         objective = training.build(job.settings, job.parents["data"]["facts"], job.seed)
-        training.load_weights(objective, job.file("weights", training.WEIGHTS))
+        training.load_weights(objective, job.file("weights", outputs.WEIGHTS))
         device = torch.device("cuda" if job.settings["device"] == "gpu" else "cpu")
         objective.to(device).eval()
     with job.ledger.spend("data"):
-        test = splits.read(job.file("data", splits.name("test")), objective.FIELDS)
+        test = splits.read(job.file("data", outputs.split("test")), objective.FIELDS)
         test = {name: tensor.to(device) for name, tensor in test.items()}
     with job.ledger.spend("predict"), torch.inference_mode(), training.autocast(job.settings):
         batches = InOrder(test, job.settings["batch_size"])
@@ -57,7 +55,7 @@ def _evaluate(job: Job) -> None:
         }
     job.metrics = _measured(objective, predictions)
     with job.ledger.spend("write"):
-        files.write(job.output / PREDICTIONS, _as_csv(predictions).encode())
+        files.write(job.output / outputs.PREDICTIONS, _as_csv(predictions).encode())
     print("evaluate: " + ", ".join(f"{k} {v:.4f}" for k, v in job.metrics.items()), flush=True)
 
 

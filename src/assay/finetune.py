@@ -8,7 +8,7 @@ import torch
 from jsonargparse import auto_cli
 from torch import Tensor
 
-from assay import execution, randomness, splits, training
+from assay import execution, outputs, randomness, splits, training
 from assay.execution import Execution
 from assay.job import Job, run
 
@@ -45,10 +45,10 @@ def _finetune(job: Job, execution: Execution) -> None:
     with job.ledger.spend("build"):
         objective = training.build(job.settings, job.parents["data"]["facts"], job.seed)
         if "weights" in job.folders:
-            training.load_weights(objective, job.file("weights", training.WEIGHTS), "backbone.")
+            training.load_weights(objective, job.file("weights", outputs.WEIGHTS), "backbone.")
     with job.ledger.spend("data"):
         train, validation = (
-            splits.read(job.file("data", splits.name(split)), objective.FIELDS)
+            splits.read(job.file("data", outputs.split(split)), objective.FIELDS)
             for split in ("train", "validation")
         )
         if job.settings["labels_per_class"] != "all":

@@ -4,19 +4,10 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
-from assay import identity
+from assay import identity, outputs, records
 
 LINKS = "results/current"
 STAGES = ("prepare", "pretrain", "finetune", "evaluate")  # parents first
-
-
-TRAINED = ("record.json", "weights.safetensors", "history.csv")
-FILES = {  # what a complete run holds at least
-    "prepare": ("record.json", "train.safetensors", "validation.safetensors", "test.safetensors"),
-    "pretrain": TRAINED,
-    "finetune": TRAINED,
-    "evaluate": ("record.json", "predictions.csv"),
-}
 
 
 @dataclass(frozen=True)
@@ -43,12 +34,12 @@ class Run:
     @property
     def record(self) -> str:
         """The file that says that the run is complete."""
-        return f"{self.folder}/record.json"
+        return f"{self.folder}/{records.RECORD}"
 
     @property
     def files(self) -> tuple[str, ...]:
         """What it holds at least once it is complete."""
-        return FILES[self.stage]
+        return (records.RECORD, *outputs.FILES[self.stage])
 
     @property
     def title(self) -> str:
@@ -142,7 +133,7 @@ class Plan:
         its digest, such as `finetune/scratch/seed0` or anything that `links` lists.
         """
         path = (
-            target.removesuffix("record.json")
+            target.removesuffix(records.RECORD)
             .rstrip("/")
             .removeprefix("./")
             .removeprefix(f"{LINKS}/{self.name}/")

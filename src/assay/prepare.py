@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 from jsonargparse import auto_cli
 
-from assay import plugins, splits
+from assay import outputs, plugins, splits
 from assay.faults import Exit, JobError
 from assay.job import Job, run
 
@@ -32,7 +32,7 @@ def _prepare(job: Job) -> None:
     with job.ledger.spend("write"):
         for split, fields in tables.items():
             splits.write(job.output, split, fields)
-    job.metrics = {f"{split}_examples": _length(tables[split]) for split in splits.SPLITS}
+    job.metrics = {f"{split}_examples": _length(tables[split]) for split in outputs.SPLITS}
     job.extra["facts"] = dataset.FACTS
     print(f"prepare: {name}, " + ", ".join(f"{k} {v}" for k, v in job.metrics.items()), flush=True)
 
@@ -40,8 +40,8 @@ def _prepare(job: Job) -> None:
 def _check(name: str, facts: dict[str, Any], tables: dict[str, dict[str, np.ndarray]]) -> None:
     """Hold the data against the facts, on which the study's checks rely."""
     where = plugins.path("dataset", name).name
-    if set(tables) != set(splits.SPLITS):
-        what = f"{where}: prepare() must return {splits.SPLITS}, not {tuple(tables)}"
+    if set(tables) != set(outputs.SPLITS):
+        what = f"{where}: prepare() must return {outputs.SPLITS}, not {tuple(tables)}"
         raise JobError(what, Exit.DATA)
     found = {split: _length(fields) for split, fields in tables.items()}
     if found != facts["examples"]:

@@ -6,7 +6,7 @@ from typing import Any
 
 from jsonargparse import auto_cli
 
-from assay import execution, splits, training
+from assay import execution, outputs, splits, training
 from assay.execution import Execution
 from assay.job import Job, run
 
@@ -39,7 +39,7 @@ def _pretrain(job: Job, execution: Execution) -> None:
         objective = training.build(job.settings, job.parents["data"]["facts"], job.seed)
     with job.ledger.spend("data"):
         train, validation = (
-            splits.read(job.file("data", splits.name(split)), objective.FIELDS)
+            splits.read(job.file("data", outputs.split(split)), objective.FIELDS)
             for split in ("train", "validation")
         )
     job.ledger.enter("build")

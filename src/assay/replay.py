@@ -12,8 +12,8 @@ from pathlib import Path
 from typing import Any
 
 from assay import cores, identity, records, supervision
+from assay.outputs import HISTORY
 from assay.plan import Run
-from assay.tables import HISTORY
 
 COMMON = {  # entries of a record that equal runs may differ in, or that are compared by themselves
     "stage", "name", "seed", "digest", "status", "settings", "parents", "code", "metrics", "device",

@@ -8,20 +8,13 @@ import numpy as np
 from safetensors import safe_open
 from safetensors.numpy import save
 
-from assay import files
-
-SPLITS = ("train", "validation", "test")
-
-
-def name(split: str) -> str:
-    """The file of a split, such as `train.safetensors`."""
-    return f"{split}.safetensors"
+from assay import files, outputs
 
 
 def write(folder: Path, split: str, fields: dict[str, np.ndarray]) -> None:
     """Write a split's fields: arrays whose first axis counts examples."""
     arrays = {name: np.ascontiguousarray(array) for name, array in fields.items()}
-    files.write(folder / name(split), save(arrays))
+    files.write(folder / outputs.split(split), save(arrays))
 
 
 def read(path: Path, fields: Iterable[str]) -> dict[str, Any]:

@@ -9,9 +9,8 @@ from typing import Any
 import pandas as pd
 
 from assay import records, statistics
+from assay.outputs import HISTORY
 from assay.plan import Plan, Run
-
-HISTORY = "history.csv"
 
 
 @dataclass(frozen=True)

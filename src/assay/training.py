@@ -20,10 +20,10 @@ from assay.callbacks import Average, Frozen, History, Randomness
 from assay.execution import Execution
 from assay.faults import Exit, JobError
 from assay.job import Job
+from assay.outputs import HISTORY, WEIGHTS
 from assay.resuming import Resuming
 from assay.steps import Rounds, Steps
 
-WEIGHTS, HISTORY = "weights.safetensors", "history.csv"
 VALIDATION_BATCH_EXAMPLES = 1024
 
 

@@ -8,9 +8,9 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from assay import commands, files, identity, records, replay, report
+from assay import commands, files, identity, outputs, records, replay, report
+from assay.outputs import HISTORY, PREDICTIONS, WEIGHTS
 from assay.plan import Plan, Run
-from assay.tables import HISTORY
 
 PARTS = ("*.csv", "*.tex", "*.json", "*.html", "*.svg", "*.pdf")
 
@@ -154,7 +154,6 @@ def of_training(folder: Path, monitor: dict[str, str]) -> dict[str, Any]:
     from safetensors.torch import load_file
 
     from assay.callbacks import digest
-    from assay.training import WEIGHTS
 
     with Path(folder, HISTORY).open(newline="") as file:
         rows = list(csv.DictReader(file))
@@ -173,10 +172,9 @@ def _other_examples(run: Run) -> Iterator[str]:
     import numpy as np
     from safetensors.numpy import load_file
 
-    from assay import splits
-    from assay.evaluate import PREDICTIONS, read_predictions
+    from assay.evaluate import read_predictions
 
-    test = load_file(Path(run.parents["data"].folder, splits.name("test")))
+    test = load_file(Path(run.parents["data"].folder, outputs.split("test")))
     for name, column in read_predictions(Path(run.folder, PREDICTIONS)).items():
         if len(column) != len(next(iter(test.values()))):
             yield f"{PREDICTIONS} has {len(column)} rows, and not one per test example"
@@ -188,7 +186,7 @@ def _other_examples(run: Run) -> Iterator[str]:
 def _evaluation(run: Run) -> dict[str, Any]:
     """The metrics of an evaluation, from its table of predictions."""
     from assay import training
-    from assay.evaluate import PREDICTIONS, read_predictions
+    from assay.evaluate import read_predictions
 
     facts = records.read(Path(run.parents["data"].folder))["facts"]
     objective = training.build(run.settings, facts, run.seed)
