@@ -95,11 +95,9 @@ def _accept(run: Run, rounds: int) -> Verdict:
 
 def _before(run: Run) -> tuple[Path, dict[str, Any]] | None:
     """The latest complete run that differs from this one in code alone, its parents' included."""
-    pattern = "*" if run.seed is None else f"seed{run.seed}-*"
-    paths = Path(f"results/{run.stage}/{run.name}").glob(f"{pattern}/{records.RECORD}")
     found = [
         (folder, record)
-        for folder, record in records.readable(paths)
+        for folder, record in records.readable(records.made(run.stage, run.name).get(run.seed, []))
         if record["settings"] == run.settings and _same_parents(run, record)
     ]
     return max(found, key=lambda one: (one[1]["finished"], str(one[0])), default=None)

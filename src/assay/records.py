@@ -6,6 +6,7 @@ import os
 import time
 from collections.abc import Iterable, Iterator
 from contextlib import suppress
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -72,6 +73,16 @@ def read(folder: Path) -> dict[str, Any]:
             f"{folder / RECORD} is damaged ({error}): delete the folder {folder}"
         ) from error
     return record
+
+
+@cache
+def made(stage: str, name: str) -> dict[int | None, list[Path]]:
+    """The record files of a stage and name by seed, looked up once: there may be thousands."""
+    found: dict[int | None, list[Path]] = {}
+    for path in sorted(Path("results", stage, name).glob(f"*/{RECORD}")):
+        seed, _, digest = path.parent.name.removeprefix("seed").rpartition("-")
+        found.setdefault(int(seed) if seed.isdigit() and digest else None, []).append(path)
+    return found
 
 
 def readable(paths: Iterable[Path]) -> Iterator[tuple[Path, dict[str, Any]]]:

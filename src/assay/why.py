@@ -3,7 +3,6 @@
 import statistics
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from functools import cache
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -169,30 +168,20 @@ def _causes(run: Run, wanted: Mapping[str, str]) -> Iterator[str]:
     if nearest is not None:
         yield from _differences(run, nearest[1])
     elif not failed and not (folder / records.RESUME).exists():
-        others = _made(run.stage, run.name)
+        others = records.made(run.stage, run.name)
         yield "this seed was never made, or is gone" if others else "it was never made"
 
 
 def _nearest(run: Run) -> tuple[Path, dict[str, Any]] | None:
     """The complete run of the same stage, name and seed that differs least, the latest of those."""
     ranked = []
-    for folder, record in records.readable(_made(run.stage, run.name).get(run.seed, [])):
+    for folder, record in records.readable(records.made(run.stage, run.name).get(run.seed, [])):
         count = len(list(_differences(run, record)))
         ranked.append((-count, record["finished"], str(folder), record))
     if not ranked:
         return None
     *_, nearest, record = max(ranked, key=lambda entry: entry[:3])
     return Path(nearest), record
-
-
-@cache
-def _made(stage: str, name: str) -> dict[int | None, list[Path]]:
-    """The records of a stage and name by seed, looked up once: there may be thousands."""
-    found: dict[int | None, list[Path]] = {}
-    for path in Path("results", stage, name).glob("*/record.json"):
-        seed, _, digest = path.parent.name.removeprefix("seed").rpartition("-")
-        found.setdefault(int(seed) if seed.isdigit() and digest else None, []).append(path)
-    return found
 
 
 def _differences(run: Run, record: dict[str, Any]) -> Iterator[str]:
