@@ -12,9 +12,9 @@ from matplotlib.ticker import PercentFormatter
 
 from assay import statistics
 from assay.clock import PHASES
-from assay.tables import Tables
+from assay.tables import Tables, bounds
 
-INK = "#010203"
+INK, GREY = "#010203", "#555555"
 WIDTH_INCHES = 5.2
 
 
@@ -76,10 +76,10 @@ def _curve(axes: Axes, history: pd.DataFrame, name: str, colour: tuple) -> None:
     before = history["pretraining_seconds"].mean()
     label = f"{name}, after {before:.1f} s" if before else name
     axes.plot(seconds, [e.mean for e in estimates], color=colour, label=label, linewidth=1.6)
-    axes.fill_between(
-        seconds, [e.low for e in estimates], [e.high for e in estimates],
-        color=colour, alpha=0.15, linewidth=0,
-    )  # fmt: skip
+    least, greatest = bounds(history["monitor"].iloc[0].removeprefix("validation_"))
+    lows = [max(estimate.low, least) for estimate in estimates]
+    highs = [min(estimate.high, greatest) for estimate in estimates]
+    axes.fill_between(seconds, lows, highs, color=colour, alpha=0.15, linewidth=0)
 
 
 def wall_time(tables: Tables) -> Figure:
@@ -90,11 +90,13 @@ def wall_time(tables: Tables) -> Figure:
     done = tables.runs[tables.runs["status"] == "complete"]
     label = done["stage"] + "  " + done["name"]
     columns = [f"{phase}_seconds" for phase in PHASES]
-    means = done.groupby(label, sort=False)[columns].mean()
+    means = done.reindex(columns=columns, fill_value=0.0).groupby(label, sort=False).mean()
     means.columns = list(PHASES)
+    colours = dict(zip(PHASES, [*sns.color_palette("colorblind"), GREY], strict=True))
     figure, axes = plt.subplots(figsize=(WIDTH_INCHES, 0.3 * len(means) + 1.4))
     start = pd.Series(0.0, index=means.index)
-    for phase, colour in zip(PHASES, sns.color_palette("colorblind", len(PHASES)), strict=True):
+    for phase in (phase for phase in PHASES if means[phase].any()):
+        colour = colours[phase]
         axes.barh(means.index, means[phase], left=start, color=colour, label=phase, height=0.7)
         start = start + means[phase]
     axes.invert_yaxis()
