@@ -3,7 +3,8 @@
 Usage: python benchmarks/checkpoints.py [rounds]; writes benchmarks/results/checkpoints.csv.
 
 Each training runs twice per round: with the checkpoints of config.yaml, and with as many as there
-are steps, the most that can be asked for. The share is of the time of training and validation.
+are steps, the most that can be asked for. The share is of the time of training and validation,
+and a ratio that of the rate against that of a training without checkpoints.
 """
 
 import json
@@ -80,9 +81,9 @@ def main(rounds: int) -> None:
                 shares = [share(record) for record in records]
                 trained = statistics.median(record["seconds"]["train"] for record in records)
                 rows.append((title, variant, trained, statistics.median(shares), max(shares)))
-    written.table(
-        "checkpoints", ["task", "variant", "train_seconds", "share_median", "share_largest"], rows
-    )
+    columns = ["task", "variant", "rate", "ratio", "train_seconds", "share_median", "share_largest"]
+    rated = [(*row[:2], 1 / (row[2] * (1 + row[3])), 1 / (1 + row[3]), *row[2:]) for row in rows]
+    written.table("checkpoints", columns, rated)
     print(f"{'task':42} {'checkpoints':12} {'train':>8} {'share':>8} {'largest':>8}")
     for title, variant, trained, median, largest in rows:
         print(f"{title:42} {variant:12} {trained:6.2f} s {median:8.2%} {largest:8.2%}")

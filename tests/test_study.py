@@ -98,6 +98,7 @@ BROKEN = {
         "states no METRICS",
     ),
     "half precision on a CPU": (put("precision", "16-mixed"), "needs a GPU"),
+    "CUDA graphs on a CPU": (put("compile", "reduce-overhead"), "needs a GPU"),
     "section without content": (put("experiments", None), "nothing is not a mapping"),
     "empty experiment": (put("experiments/scratch_few", None), "nothing is not a mapping"),
 }
@@ -131,6 +132,15 @@ def test_a_broken_study_is_refused_with_file_key_and_remedy(case: str, tmp_path:
     text = message(path)
     assert expected in text
     assert str(path) in text
+
+
+def test_compiling_without_a_compiler_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("CXX", "no-such-compiler")
+    path = tmp_path / "broken.yaml"
+    path.write_text(yaml.safe_dump(tiny_study() | {"compile": "default"}))
+    assert "compile: default needs the C++ compiler no-such-compiler" in message(path)
 
 
 @pytest.mark.parametrize("case", TEXTS)
