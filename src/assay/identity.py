@@ -115,9 +115,17 @@ def _file(module: str) -> Path | None:
     return next((path for path in candidates if path.is_file()), None)
 
 
-@cache
 def _read(path: Path) -> tuple[str, tuple[str, ...]]:
     """The digest of a file's meaning, and the project's modules that it may import."""
+    try:
+        found = path.stat()
+    except OSError as error:
+        raise _unreadable(path, error) from error
+    return _read_once(path, found.st_mtime_ns, found.st_size)
+
+
+@cache
+def _read_once(path: Path, *version: int) -> tuple[str, tuple[str, ...]]:
     tree = parsed(path)
     package = path.relative_to(SOURCE).with_suffix("").parts[:-1]
     imports = tuple(name for name in _imports(tree, package) if _file(name.split(".")[0]))
@@ -136,7 +144,11 @@ def parsed(path: Path) -> ast.Module:
         line = f", line {error.lineno}" if error.lineno else ""
         raise CodeError(f"src/{path.relative_to(SOURCE)}{line}: {error.msg}: mend it") from error
     except (OSError, ValueError, RecursionError) as error:
-        raise CodeError(f"src/{path.relative_to(SOURCE)}: cannot be read: {error}") from error
+        raise _unreadable(path, error) from error
+
+
+def _unreadable(path: Path, error: Exception) -> CodeError:
+    return CodeError(f"src/{path.relative_to(SOURCE)}: cannot be read: {error}")
 
 
 def _imports(tree: ast.AST, package: tuple[str, ...]) -> list[str]:

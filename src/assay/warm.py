@@ -23,10 +23,11 @@ import traceback
 from collections.abc import Callable
 from typing import Any
 
-from assay import supervision
+from assay import identity, supervision
 from assay.start import ENDED, STARTED, run, send
 
-LOADED = ("jsonargparse", "assay.pretrain", "assay.finetune", "assay.evaluate")
+STAGES = ("assay.pretrain", "assay.finetune", "assay.evaluate", "assay.report")
+LOADED = ("jsonargparse", "docstring_parser", *STAGES)
 CREDENTIALS = struct.Struct("3i")  # process, user and group
 LOOK_SECONDS = 0.3
 WAITING = 128  # jobs that may ask while the packages are being loaded
@@ -193,6 +194,7 @@ def main(file: int) -> None:
     parent = Parent(socket.socket(fileno=file))
     for name in LOADED:
         importlib.import_module(name)
+    identity.code(*STAGES)  # each job asks for it, and finds what is as it was when read here
     gc.collect()
     gc.freeze()
     parent.serve(os.environ[supervision.PARENT])

@@ -115,7 +115,9 @@ def _in_all(found: list[Reason], cores: int) -> str:
     for reason in found:  # parents come first
         before = max((chains.get(p.folder, 0.0) for p in reason.run.parents.values()), default=0.0)
         chains[reason.run.folder] = before + known.get(reason.run.folder, 0.0)
-    seconds = max([sum(known.values()) / cores, *chains.values()])
+    threads = {reason.run.folder: reason.run.settings.get("threads", 1) for reason in found}
+    work = sum(seconds * threads[folder] for folder, seconds in known.items())
+    seconds = max([work / cores, *chains.values()])
     if not found:
         return "the report alone"
     text = f"{len(found)} runs, about {duration(seconds)} on {cores} cores"
