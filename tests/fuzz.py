@@ -31,7 +31,7 @@ KINDS = ("group", "group", "snakemake", "job", "warm parent", "SIGTERM", "SIGINT
 EXECUTIONS = (
     {"checkpoint_seconds": 0, "loader_workers": 0, "progress_seconds": 10},
     {"checkpoint_seconds": 0.1, "loader_workers": 0, "progress_seconds": 0},
-    {"checkpoint_seconds": 60, "loader_workers": 2, "progress_seconds": 1},
+    {"checkpoint_seconds": 60, "loader_workers": 1, "progress_seconds": 1},
     {"checkpoint_seconds": 0, "warm_start": False},
 )
 
