@@ -5,10 +5,14 @@ import json
 import os
 import re
 import shutil
+import time
 from pathlib import Path
 
 import pytest
 from conftest import Checkout, tiny_study
+from safetensors.numpy import load_file, save_file
+
+from assay import records
 
 STAGES = ("pretrain", "finetune", "evaluate")
 ALL = {"prepare": 1, "pretrain": 2, "finetune": 6, "evaluate": 6, "report": 1}
@@ -142,6 +146,31 @@ def test_touching_commenting_reordering_and_copying_reruns_nothing(copy: Checkou
     assert copy.planned() == {}
     shutil.rmtree(copy.folder / ".snakemake")
     assert copy.planned() == {}
+
+
+def in_order(copy: Checkout, *stages: str) -> None:
+    """Date the runs of stages one after the other."""
+    for stage in stages:
+        for path in sorted((copy.folder / "results" / stage).rglob("*")):
+            if path.is_file():
+                os.utime(path)
+        time.sleep(0.05)
+    shutil.rmtree(copy.folder / ".snakemake", ignore_errors=True)
+
+
+def test_a_copy_whose_parents_are_dated_last_reruns_nothing(copy: Checkout) -> None:
+    in_order(copy, "evaluate", "finetune", "pretrain", "prepare")
+    assert copy.planned() == {}
+
+
+def test_a_parent_that_is_another_one_by_now_reruns_what_was_made_from_it(copy: Checkout) -> None:
+    [folder, _] = (copy.folder / "results/pretrain/self_supervised").iterdir()
+    record = records.read(folder)
+    path = folder / "weights.safetensors"
+    save_file({name: tensor + 1 for name, tensor in load_file(path).items()}, path)
+    records.write(folder, {k: v for k, v in record.items() if k not in ("seal", "files")})
+    in_order(copy, "evaluate", "finetune", "prepare", "pretrain")
+    assert copy.planned() == {"finetune": 2, "evaluate": 2, "report": 1}
 
 
 def test_another_learning_rate_reruns_no_pretraining_and_going_back_reruns_no_training(

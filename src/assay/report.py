@@ -67,6 +67,7 @@ def write(plan: Plan, output: Path, digest: str | None, partial: bool) -> None:
                 "status": "complete",
                 "settings": settings,
                 "parents": {run.folder: run.digest for run in plan.runs},
+                "seals": {folder: record["seal"] for folder, record in found.records.items()},
                 "environment": environment,
             },
         )

@@ -32,6 +32,7 @@ for variable, folder in (
 
 from assay import (
     cores,
+    dates,
     devices,
     faults,
     identity,
@@ -98,6 +99,7 @@ def before_planning(prepare_dag):
                     keep_to_cores()
                     warm_up()
                 link_runs()
+            dates.settle(PLAN)
         return prepare_dag(*arguments, **options)
 
     return prepare
