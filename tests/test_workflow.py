@@ -8,6 +8,7 @@ import shutil
 import time
 from pathlib import Path
 
+import numpy as np
 import pytest
 from conftest import Checkout, tiny_study
 from safetensors.numpy import load_file, save_file
@@ -167,7 +168,7 @@ def test_a_parent_that_is_another_one_by_now_reruns_what_was_made_from_it(copy: 
     [folder, _] = (copy.folder / "results/pretrain/self_supervised").iterdir()
     record = records.read(folder)
     path = folder / "weights.safetensors"
-    save_file({name: tensor + 1 for name, tensor in load_file(path).items()}, path)
+    save_file({name: np.asarray(kept + 1) for name, kept in load_file(path).items()}, path)
     records.write(folder, {k: v for k, v in record.items() if k not in ("seal", "files")})
     in_order(copy, "evaluate", "finetune", "prepare", "pretrain")
     assert copy.planned() == {"finetune": 2, "evaluate": 2, "report": 1}

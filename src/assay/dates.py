@@ -21,13 +21,15 @@ def settle(plan: Plan) -> None:
     """
     newest: dict[str, int] = {}
     for run in plan.runs:  # parents first
-        files = [Path(run.folder, name) for name in run.files]
-        parents = [newest.get(parent.folder, 0) for parent in run.parents.values()]
-        newest[run.folder] = _settle(files, max(parents, default=0), lambda run=run: _fits(run))
+        folder = Path(run.folder)
+        files = [path for path in folder.iterdir() if path.is_file()] if folder.is_dir() else []
+        if {path.name for path in files} >= set(run.files):
+            after = max((newest.get(one.folder, 0) for one in run.parents.values()), default=0)
+            newest[run.folder] = _settle(files, after, lambda run=run: _fits(run))
     page = Path(plan.folder)
-    files = [path for path in page.rglob("*") if path.is_file()] if page.is_dir() else []
     if (page / records.RECORD).exists():
-        _settle(files, max(newest.values()), lambda: _tells_of(plan))
+        files = [path for path in page.rglob("*") if path.is_file()]
+        _settle(files, max(newest.values(), default=0), lambda: _tells_of(plan))
 
 
 def _settle(files: list[Path], after: int, is_current: Callable[[], bool]) -> int:
@@ -35,10 +37,7 @@ def _settle(files: list[Path], after: int, is_current: Callable[[], bool]) -> in
 
     Dates are nanoseconds.
     """
-    try:
-        dates = [path.stat().st_mtime_ns for path in files]
-    except FileNotFoundError:
-        return 0
+    dates = [path.stat().st_mtime_ns for path in files]
     if min(dates) >= after or not is_current():
         return max(dates)
     now = max(time.time_ns(), after)
