@@ -1,9 +1,12 @@
 """Batches sliced from tensors in memory: the device's, where they fit."""
 
+import ctypes
 import math
+import os
 import signal
+import sys
 from collections.abc import Iterable, Iterator
-from functools import lru_cache
+from functools import lru_cache, partial
 
 import torch
 from torch import Tensor
@@ -15,6 +18,7 @@ Batch = dict[str, Tensor]
 ALIGNMENT_BYTES = 64
 LARGEST_BYTES = 1_000_000  # of one field that are gathered at once
 HOST = torch.device("cpu")
+PR_SET_PDEATHSIG = 1  # of Linux
 
 
 class Batches(Dataset):
@@ -94,7 +98,7 @@ class Batches(Dataset):
             sampler=numbers,
             num_workers=self.workers,
             multiprocessing_context="fork",
-            worker_init_fn=_outlive_signals,
+            worker_init_fn=partial(_begin, os.getpid()),
             generator=torch.Generator(),
             pin_memory=self.device != HOST,
         )
@@ -129,8 +133,15 @@ def home(data: Batch, device: torch.device) -> torch.device:
     return device if 2 * sum(tensor.nbytes for tensor in data.values()) < free_bytes else HOST
 
 
-def _outlive_signals(worker: int) -> None:
-    """Leave signals to the training process, which still wants its batches while it stops."""
+def _begin(training: int, worker: int) -> None:
+    """End with the training process, and leave signals to it: it wants batches while it stops.
+
+    PyTorch's own watch begins later, and a worker that outlived the process would keep its lock.
+    """
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+    if os.getppid() != training:
+        os._exit(1)
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, signal.SIG_IGN)
 
