@@ -11,7 +11,6 @@ from torch import Tensor
 from assay import randomness
 from assay.faults import Exit, JobError
 
-MODES = ("none", "default", "reduce-overhead")
 WARM_UP_STEPS = 3  # a CUDA graph runs once to warm up and once to be recorded
 
 

@@ -39,7 +39,8 @@ def build(settings: dict[str, Any], facts: dict[str, Any], seed: int) -> pl.Ligh
 
 def set_up(settings: dict[str, Any]) -> None:
     """Make this process compute the same bits each time, with the threads that the study says."""
-    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # the next line but one needs it
+    # without a fixed workspace cuBLAS is not deterministic, and PyTorch says so and stops
+    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
     torch.set_num_threads(settings["threads"])
     torch.use_deterministic_algorithms(True)
     torch.utils.deterministic.fill_uninitialized_memory = False

@@ -95,9 +95,10 @@ def before_planning(prepare_dag):
             if workflow.executor_plugin and not workflow.dryrun:
                 take_lock()
                 refuse_read_only()
-                if LOCAL and trainings_due():
+                due = trainings_due()
+                if LOCAL and due:
                     keep_to_cores()
-                    warm_up()
+                    warm_up(len(due))
                 link_runs()
             dates.settle(PLAN)
         return prepare_dag(*arguments, **options)
@@ -169,10 +170,9 @@ def pass_on_termination():
         signal.signal(signal.SIGTERM, terminate)
 
 
-def warm_up():
+def warm_up(jobs):
     """Load the packages once, in a process that local jobs are forked from, while this plans."""
-    several = len(trainings_due()) > 1
-    if several and EXECUTION.warm_start and sys.platform == "linux":
+    if jobs > 1 and EXECUTION.warm_start and sys.platform == "linux":
         os.environ[start.WARM] = warm.launch()
 
 
