@@ -65,7 +65,7 @@ def settings(
 
 
 def take_turns(task: Training, contestants: Rivals, rounds: int) -> dict[str, list[Outcome]]:
-    """Let rivals do a task in turn.
+    """Let rivals do a task in turn, and begin each round with another one.
 
     Each compiles into a cache of its own that starts empty, so the greatest `compile_seconds` of
     a rival is that of a cold cache. What a process needs once to start the compiler does not count.
@@ -83,8 +83,10 @@ def take_turns(task: Training, contestants: Rivals, rounds: int) -> dict[str, li
         if compiled:
             with _compiling_into(Path(folder, "start")):
                 _start_compiler(task.device)
-        for _ in range(rounds):
-            for number, (name, rival) in enumerate(contestants.items()):
+        places = list(enumerate(contestants.items()))
+        for turn in range(rounds):
+            first = turn % len(places)  # each rival begins a round in turn
+            for number, (name, rival) in places[first:] + places[:first]:
                 with _compiling_into(Path(folder, str(number))):
                     found[name].append(rival(task))
             compare(task, {name: outcomes[-1] for name, outcomes in found.items()}, tolerance)

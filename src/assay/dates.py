@@ -21,27 +21,34 @@ def settle(plan: Plan) -> None:
     """
     newest: dict[str, int] = {}
     for run in plan.runs:  # parents first
-        folder = Path(run.folder)
-        files = [path for path in folder.iterdir() if path.is_file()] if folder.is_dir() else []
-        if {path.name for path in files} >= set(run.files):
+        dates = _dates(run.folder)
+        if all(f"{run.folder}/{name}" in dates for name in run.files):
             after = max((newest.get(one.folder, 0) for one in run.parents.values()), default=0)
-            newest[run.folder] = _settle(files, after, lambda run=run: _fits(run))
-    page = Path(plan.folder)
-    if (page / records.RECORD).exists():
-        files = [path for path in page.rglob("*") if path.is_file()]
-        _settle(files, max(newest.values(), default=0), lambda: _tells_of(plan))
+            newest[run.folder] = _settle(dates, after, lambda run=run: _fits(run))
+    if Path(plan.folder, records.RECORD).exists():
+        folders = [folder for folder, _, _ in os.walk(plan.folder)]
+        dates = {path: date for folder in folders for path, date in _dates(folder).items()}
+        _settle(dates, max(newest.values(), default=0), lambda: _tells_of(plan))
 
 
-def _settle(files: list[Path], after: int, is_current: Callable[[], bool]) -> int:
+def _dates(folder: str) -> dict[str, int]:
+    """The dates of a folder's files by path; of none where there is no such folder."""
+    try:
+        with os.scandir(folder) as entries:
+            return {one.path: one.stat().st_mtime_ns for one in entries if one.is_file()}
+    except (FileNotFoundError, NotADirectoryError):
+        return {}
+
+
+def _settle(dates: dict[str, int], after: int, is_current: Callable[[], bool]) -> int:
     """Date files no earlier than `after` if they are current; returns the newest date.
 
     Dates are nanoseconds.
     """
-    dates = [path.stat().st_mtime_ns for path in files]
-    if min(dates) >= after or not is_current():
-        return max(dates)
+    if min(dates.values()) >= after or not is_current():
+        return max(dates.values())
     now = max(time.time_ns(), after)
-    for path in files:
+    for path in dates:
         with suppress(OSError):
             os.utime(path, ns=(now, now))
     return now

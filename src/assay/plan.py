@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any
 
 from assay import identity, outputs, records
@@ -46,7 +47,7 @@ class Run:
         """Its folder's path without `results/` and without the digest, for people."""
         return f"{self.stage}/{self.name}" + ("" if self.seed is None else f"/seed{self.seed}")
 
-    @property
+    @cached_property
     def settings_json(self) -> str:
         """The settings as one canonical argument."""
         return identity.canonical(self.settings)

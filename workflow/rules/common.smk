@@ -1,6 +1,7 @@
 """The study and its plan, the targets that a person may type, and what the terminal shows."""
 
 import contextlib
+import gc
 import inspect
 import logging
 import os
@@ -52,6 +53,9 @@ FULL_BYTES = 100_000  # a disk with less room than this is full
 TORCH_STAGES = ("pretrain", "finetune", "evaluate")
 LOCAL = workflow.nodes is None  # jobs run on this machine, not on a cluster
 HELD = []  # the lock of this folder
+
+# Nothing of a plan can be freed while it grows; to look for that takes a fifth of the time.
+gc.disable()
 
 
 def read_study():
@@ -155,6 +159,12 @@ def keep_to_cores():
             f"{STUDY['threads']}, loader_workers: {EXECUTION.loader_workers}), and "
             f"{workflow.cores} are to be used here: write fewer, or go where there are more"
         )
+
+
+def collect_garbage():
+    """Free memory again once the plan is made, whose objects stay to the end."""
+    gc.freeze()
+    gc.enable()
 
 
 def pass_on_termination():
