@@ -165,10 +165,15 @@ def draw(rows: list[dict[str, Any]], path: Path) -> None:
     """Seconds over runs, both on logarithmic scales."""
     import pandas as pd
     import seaborn as sns
+    from matplotlib.ticker import LogLocator
 
     table = pd.DataFrame(rows)
     axes = sns.lineplot(table, x="runs", y="seconds", hue="task", style="variant", marker="o")
     axes.set(xscale="log", yscale="log", xlabel="runs", ylabel="seconds")
+    axes.xaxis.set_major_formatter("{x:,.0f}")
+    axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+    axes.yaxis.set_major_formatter("{x:g}")
+    sns.move_legend(axes, "upper left", bbox_to_anchor=(1, 1), frameon=False)
     axes.figure.savefig(path, bbox_inches="tight", metadata={"Date": None})
 
 
