@@ -80,7 +80,7 @@ def parent(checkout: Checkout) -> Iterator[dict[str, str]]:
 def servers() -> list[psutil.Process]:
     """The warm parents that this process has started."""
     found = psutil.Process().children()
-    return [p for p in found if p.status() != "zombie" and "assay.warm" in p.cmdline()]
+    return [p for p in found if not ended(p) and "assay.warm" in p.cmdline()]
 
 
 def job(checkout: Checkout, output: str, **changes: object) -> list[str]:
@@ -101,6 +101,14 @@ def begin(checkout: Checkout, environment: dict[str, str], words: list[str]) -> 
 def forked() -> list[psutil.Process]:
     """The processes that the warm parent has forked."""
     return [child for server in servers() for child in server.children()]
+
+
+def ended(process: psutil.Process) -> bool:
+    """Whether a process has come to its end, though perhaps nobody has taken note of it."""
+    try:
+        return process.status() == "zombie"
+    except psutil.NoSuchProcess:
+        return True
 
 
 def long_job(checkout: Checkout) -> list[str]:
@@ -176,9 +184,9 @@ def test_a_killed_job_takes_its_process_along_and_a_killed_process_its_job(copy:
         until(lambda: saved(copy))
         [child] = forked()
         process.kill()
-        until(lambda: not child.is_running() or child.status() == "zombie", 5)
+        until(lambda: ended(child), 5)
         process = begin(copy, warmed, long_job(copy))
-        until(lambda: any(c.status() != "zombie" for c in forked()))
+        until(lambda: not all(ended(child) for child in forked()))
         time.sleep(0.5)
         [child] = forked()
         child.kill()
@@ -216,7 +224,7 @@ def test_the_warm_parent_ends_with_its_workflow(long: Checkout) -> None:  # noqa
     [server] = [child for child in found if "assay.warm" in child.cmdline()]
     process.kill()
     process.wait()
-    until(lambda: not server.is_running() or server.status() == "zombie", 5)
+    until(lambda: ended(server), 5)
 
 
 def test_warm_and_cold_studies_have_the_same_bytes(
