@@ -4,8 +4,11 @@ import os
 import shutil
 import subprocess
 import sys
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
+import fake_nvml
 import pytest
 import yaml
 from filelock import FileLock
@@ -130,3 +133,19 @@ def copy(finished: Checkout, tmp_path: Path) -> Checkout:
         finished.folder, tmp_path / "copy", symlinks=True, copy_function=shutil.copyfile
     )
     return Checkout(tmp_path / "copy")
+
+
+@pytest.fixture(scope="session")
+def nvml_library(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of a library that stands in for NVIDIA's."""
+    if not shutil.which("cc"):
+        pytest.skip("no C compiler (cc) that could build a stand-in for NVIDIA's library")
+    folder = tmp_path_factory.mktemp("nvml")
+    fake_nvml.build(folder)
+    return folder
+
+
+@pytest.fixture
+def fake_gpus(nvml_library: Path, tmp_path: Path) -> Callable[..., fake_nvml.FakeGpus]:
+    """Make GPUs that subprocesses with their `environment` find: `fake_gpus(count=4)`."""
+    return partial(fake_nvml.FakeGpus, nvml_library, tmp_path / "gpus.txt")
