@@ -119,9 +119,9 @@ def seconds_of(device: torch.device, work: Callable[[], Any]) -> tuple[float, An
 def ours(task: Training) -> Outcome:
     """Assay's own way to fit."""
     with tempfile.TemporaryDirectory() as folder:
-        job = Job("finetune", task.settings, {}, SEED, Path(folder, "run"))
         execution = Execution(progress_seconds=0, rounds=task.rounds)
-        training.fit(job, task.module(), task.train, task.validation, execution)
+        job = Job("finetune", task.settings, {}, SEED, Path(folder, "run"), execution)
+        training.fit(job, task.module(), task.train, task.validation)
         with Path(folder, "run", outputs.HISTORY).open() as file:
             rows = list(csv.DictReader(file))
     spent, accuracy = job.ledger.seconds, rows[-1].get("validation_accuracy")

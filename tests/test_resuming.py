@@ -175,7 +175,10 @@ def result(folder: Path) -> dict[str, object]:
     """All that a training leaves besides times."""
     record = records.read(folder)
     with (folder / outputs.HISTORY).open(newline="") as file:
-        history = [{k: v for k, v in row.items() if k != "seconds"} for row in csv.DictReader(file)]
+        history = [
+            {k: v for k, v in row.items() if not k.endswith("_seconds")}
+            for row in csv.DictReader(file)
+        ]
     weights = (folder / outputs.WEIGHTS).read_bytes()
     return {"metrics": record["metrics"], "history": history, "weights": weights}
 

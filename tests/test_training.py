@@ -156,8 +156,8 @@ def fitted(folder: Path, extra: dict) -> tuple[Tied, list[dict[str, str]]]:
         "precision": "32-true", "threads": 1, **extra,
     }  # fmt: skip
     module, data = Tied(), {"image": torch.randn(16, 4, generator=torch.Generator().manual_seed(0))}
-    job = Job("finetune", chosen, {}, 0, folder)
-    training.fit(job, module, data, data, Execution(progress_seconds=0))
+    job = Job("finetune", chosen, {}, 0, folder, Execution(progress_seconds=0))
+    training.fit(job, module, data, data)
     return module, list(csv.DictReader((folder / outputs.HISTORY).open()))
 
 

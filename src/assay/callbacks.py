@@ -12,6 +12,7 @@ from torch import Tensor
 
 from assay import randomness
 from assay.batches import Batches
+from assay.clock import RULES, training_seconds
 from assay.faults import Exit, JobError
 from assay.job import Job
 
@@ -117,13 +118,13 @@ class History(Callback):
             weights as they then were.
     """
 
-    def __init__(self, job: Job, module: pl.LightningModule, progress_seconds: float) -> None:
+    def __init__(self, job: Job, module: pl.LightningModule) -> None:
         self.ledger, self.monitor = job.ledger, module.MONITOR
         self.sign = {"max": 1, "min": -1}[module.MODE]
         self.steps, self.patience = job.settings["steps"], job.settings.get("patience")
         self.accumulate = job.settings.get("accumulate_batches", 1)
         self.samples_per_step = job.settings["batch_size"] * self.accumulate
-        self.progress_seconds = progress_seconds
+        self.progress_seconds = job.execution.progress_seconds
         self.rows: list[dict[str, Any]] = []
         self.best: dict[str, Any] | None = None
         self.best_weights: dict[str, Tensor] = {}
@@ -177,13 +178,13 @@ class History(Callback):
         self.losses.clear()
         self.rates.clear()
         weights = {name: tensor.detach() for name, tensor in module.state_dict().items()}
-        step = trainer.global_step
+        step, spent = trainer.global_step, self.ledger.total()
         self.rows.append(
             {
                 "step": step,
                 "epoch": len(self.rows) + 1,
                 "samples": step * self.samples_per_step,
-                "seconds": round(self.ledger.seconds["train"], 6),
+                **{f"{rule}_seconds": round(training_seconds(spent, rule), 6) for rule in RULES},
                 "training_loss": loss,
                 **measured,
                 "weights": digest(weights),

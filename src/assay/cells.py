@@ -12,7 +12,11 @@ Cells = list[dict[str, str]]
 
 def summary(tables: Tables) -> Cells:
     """A row per experiment."""
-    return [_summary_row(tables, row) for row in tables.summary.to_dict("records")]
+    rows = [_summary_row(tables, row) for row in tables.summary.to_dict("records")]
+    if all(row["energy"] == "–" for row in rows):
+        for row in rows:
+            del row["energy"]
+    return rows
 
 
 def _summary_row(tables: Tables, row: dict[str, Any]) -> dict[str, str]:
@@ -20,7 +24,7 @@ def _summary_row(tables: Tables, row: dict[str, Any]) -> dict[str, str]:
     n = str(row["n"]) if row["n"] == row["planned"] else f"{row['n']} of {row['planned']}"
     if not row["n"]:
         why = {"score": row["reason"]}
-        blank = ("training", "to target", "pretraining", "parameters", "device")
+        blank = ("training", "to target", "pretraining", "parameters", "energy", "device")
         return cells | why | dict.fromkeys(blank, "–") | {"n": n}
     metric = tables.metric
     score = (row[f"{metric}_{part}"] for part in ("mean", "low", "high"))
@@ -32,6 +36,7 @@ def _summary_row(tables: Tables, row: dict[str, Any]) -> dict[str, str]:
         "to target": _to_target(row),
         "pretraining": f"{100 * row['pretraining_share_mean']:.0f}%",
         "parameters": f"{size:,.0f}{part}",
+        "energy": joules(row["joules_mean"]),
         "n": n,
         "device": row["device"],
     }
@@ -39,7 +44,8 @@ def _summary_row(tables: Tables, row: dict[str, Any]) -> dict[str, str]:
 
 def _training(row: dict[str, Any]) -> str:
     """The mean, and how many of its seeds were interrupted or adopted, so less sure."""
-    counts = {"interrupted": row["resumed"], "adopted": row["adopted"]}
+    counts = {"interrupted": row["resumed"]}
+    counts |= {word: row[word] for word in ("adopted", "disturbed", "crowded")}
     told = [f"{int(count)} of {row['n']} {word}" for word, count in counts.items() if count]
     return seconds(row["training_seconds_mean"]) + (f" ({', '.join(told)})" if told else "")
 
@@ -61,7 +67,7 @@ def comparisons(tables: Tables) -> Cells:
             cells |= {
                 "difference": difference(tables.metric, row),
                 "verdict": _verdict(row),
-                "extra training": seconds(row["extra_training_seconds_mean"], signed=True),
+                "extra training": _extra(row),
             }
         else:
             cells |= {
@@ -71,6 +77,12 @@ def comparisons(tables: Tables) -> Cells:
             }
         rows.append(cells)
     return rows
+
+
+def _extra(row: dict[str, Any]) -> str:
+    """The difference of training times, or why there is none."""
+    why = row["seconds_not_comparable_because"]
+    return f"not comparable: {why}" if why else seconds(row["extra_training_seconds_mean"], True)
 
 
 def _verdict(row: dict[str, Any]) -> str:
@@ -105,10 +117,17 @@ def runs(tables: Tables) -> Cells:
             "wall": seconds(row["wall_seconds"]) if row["status"] == "complete" else "–",
             "train": seconds(row["train_seconds"]) if row["status"] == "complete" else "–",
             "lost": _lost(row) if row["status"] == "complete" else "–",
-            "status": row["reason"] or row["adopted"] or "complete",
+            "status": _status(row),
         }
         for row in tables.runs.to_dict("records")
     ]
+
+
+def _status(row: dict[str, Any]) -> str:
+    """Why a run is missing, or what there is to say of it."""
+    if row["status"] != "complete":
+        return row["reason"]
+    return "; ".join(filter(None, (row["adopted"], row["disturbed"], row["crowded"]))) or "complete"
 
 
 def _lost(row: dict[str, Any]) -> str:
@@ -162,7 +181,8 @@ def _clause(tables: Tables, label: Any, rows: list[dict[str, Any]]) -> str:
         says = "pretraining does not help"
     effects = [row["difference_mean"] for row in pretrained]
     costs = [row["extra_training_seconds_mean"] for row in pretrained]
-    return f"{where} {says}: {_range(tables.metric, effects)}, for {_spans(costs)} of training"
+    cost = f", for {_spans(costs)} of training" if all(map(math.isfinite, costs)) else ""
+    return f"{where} {says}: {_range(tables.metric, effects)}{cost}"
 
 
 def _range(metric: str, effects: list[float]) -> str:
@@ -212,6 +232,16 @@ def seconds(number: float, signed: bool = False) -> str:
         if number >= 2 * size:
             return f"{sign}{number / size:.1f} {unit}"
     return f"{sign}{number:.1f} s" if number >= 9.95 else f"{sign}{number:.2f} s"
+
+
+def joules(number: float) -> str:
+    """Joules with three digits, in kJ or MJ where that reads better."""
+    if pd.isna(number):
+        return "–"
+    for size, unit in ((1e6, "MJ"), (1e3, "kJ")):
+        if number >= size:
+            return f"{number / size:.3g} {unit}"
+    return f"{number:.3g} J"
 
 
 def _reached(number: float) -> str:

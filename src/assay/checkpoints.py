@@ -11,7 +11,7 @@ from pytorch_lightning.plugins.io import CheckpointIO
 from assay import files
 
 KEPT = 2
-KEYS = {"finished", "batch", "history", "seconds", "made_with"}
+KEYS = {"finished", "batch", "history", "seconds", "measured", "made_with"}
 NAME = re.compile(r"(\d{12})-([0-9a-f]{16})\.checkpoint")
 DAMAGED = ".damaged"
 

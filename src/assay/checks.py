@@ -237,6 +237,9 @@ def _training(study: dict[str, Any]) -> Problems:
         yield ("precision",), "16-mixed needs a GPU: write 32-true or bf16-mixed"
     if study["compile"] == "reduce-overhead" and devices.resolve(study["device"]) == "cpu":
         yield ("compile",), "reduce-overhead needs a GPU: write none or default"
+    execution = study.get("execution", {})
+    if execution.get("timing") == "exclusive" and execution.get("jobs_per_gpu", 1) > 1:
+        yield ("execution", "jobs_per_gpu"), "timing: exclusive gives each job its GPU: write 1"
     compiler = os.environ.get("CXX", "g++")
     if study["compile"] != "none" and not shutil.which(compiler):
         yield (

@@ -2,11 +2,12 @@
 
 import os
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 
 PHASES = (
     "import",
+    "wait",
     "data",
     "build",
     "compile",
@@ -18,6 +19,31 @@ PHASES = (
     "lost",
     "rest",
 )
+
+
+# What counts as training time, as others define it.
+RULES = {
+    "steps": ("train",),
+    "algoperf": ("compile", "train"),
+    "mlperf": ("data", "train", "validate", "checkpoint", "rest", "lost"),
+}
+WORDS = {
+    "steps": "optimisation steps alone",
+    "algoperf": "optimisation steps and compilation (AlgoPerf's rule)",
+    "mlperf": "all from the first look at the data to the end of training, with evaluation and "
+    "lost work, without building and compilation (MLPerf's rule)",
+}
+
+
+def training_seconds(seconds: Mapping[str, float], rule: str) -> float:
+    """The part of a ledger that is training time.
+
+    Args:
+        seconds: by phase.
+        rule: of `RULES`: steps alone; AlgoPerf's, in which compilation counts and evaluation does
+            not; MLPerf's, which runs without a pause from the first look at the data to the end.
+    """
+    return sum(seconds.get(phase, 0.0) for phase in RULES[rule])
 
 
 class Ledger:

@@ -1,9 +1,27 @@
-"""Which kind of device a study runs on, and what it is called."""
+"""Which devices a study can run on, and what they are called."""
 
 import os
+from dataclasses import dataclass
 from typing import Any
 
 KINDS = ("cpu", "gpu")
+VISIBLE = "CUDA_VISIBLE_DEVICES"
+
+
+@dataclass(frozen=True)
+class Gpu:
+    """An NVIDIA GPU, or a part of one that is treated as one (MIG).
+
+    Attributes:
+        uuid: its name for CUDA and NVML, `GPU-...` or `MIG-...`.
+        used_bytes: of its memory.
+        processes: ids of those that compute on it, as far as they can be seen from here.
+    """
+
+    uuid: str
+    name: str
+    used_bytes: int
+    processes: tuple[int, ...]
 
 
 def resolve(kind: str) -> str:
@@ -15,15 +33,38 @@ def resolve(kind: str) -> str:
 
 def count() -> int:
     """How many NVIDIA GPUs this process may use, without touching one."""
-    if os.environ.get("CUDA_VISIBLE_DEVICES") == "":
-        return 0
+    return len(gpus())
+
+
+def gpus() -> list[Gpu]:
+    """The NVIDIA GPUs that this process may use, in the order of CUDA_VISIBLE_DEVICES if it is set.
+
+    Numbers count as the driver counts, by place on the bus. A GPU that is lost is left out.
+    """
+    allowed = os.environ.get(VISIBLE)
+    if allowed is not None and not allowed.strip():
+        return []
     import pynvml
 
     try:
         pynvml.nvmlInit()
-        return pynvml.nvmlDeviceGetCount()
+        found = [handle for number in range(pynvml.nvmlDeviceGetCount()) for handle in _at(number)]
     except pynvml.NVMLError:
-        return 0
+        return []
+    known = {pynvml.nvmlDeviceGetUUID(handle): handle for handle in found}
+    return [gpu for uuid in _allowed(allowed, known) for gpu in _described(uuid, known[uuid])]
+
+
+def handle(uuid: str) -> Any:
+    """NVML's own name for a GPU.
+
+    Raises:
+        pynvml.NVMLError: there is none of that name, or it is lost.
+    """
+    import pynvml
+
+    pynvml.nvmlInit()
+    return pynvml.nvmlDeviceGetHandleByUUID(uuid)
 
 
 def describe(kind: str, threads: int) -> dict[str, Any]:
@@ -36,6 +77,70 @@ def describe(kind: str, threads: int) -> dict[str, Any]:
 
     name = torch.cuda.get_device_name()
     return {"kind": kind, "name": name, "threads": threads, "driver": _driver()}
+
+
+def _allowed(words: str | None, known: dict[str, Any]) -> list[str]:
+    """The GPUs that CUDA_VISIBLE_DEVICES names, up to the first that is not there, as CUDA does."""
+    if words is None:
+        return list(known)
+    chosen: list[str] = []
+    for word in (word.strip() for word in words.split(",")):
+        if word.isdigit():
+            named = list(known)[int(word) : int(word) + 1]
+        else:
+            named = [uuid for uuid in known if word and uuid.startswith(word)]
+        if len(named) != 1 or named[0] in chosen:
+            break
+        chosen += named
+    return chosen
+
+
+def _at(number: int) -> list[Any]:
+    """The GPU of a number; its parts where it is divided, nothing where it is lost."""
+    import pynvml
+
+    try:
+        whole = pynvml.nvmlDeviceGetHandleByIndex(number)
+        pynvml.nvmlDeviceGetUUID(whole)
+    except pynvml.NVMLError:
+        return []
+    try:
+        divided, _ = pynvml.nvmlDeviceGetMigMode(whole)
+    except pynvml.NVMLError:
+        divided = False
+    return _parts(whole) if divided else [whole]
+
+
+def _parts(whole: Any) -> list[Any]:
+    import pynvml
+
+    found = []
+    for number in range(pynvml.nvmlDeviceGetMaxMigDeviceCount(whole)):
+        try:
+            found.append(pynvml.nvmlDeviceGetMigDeviceHandleByIndex(whole, number))
+        except pynvml.NVMLError:
+            continue
+    return found
+
+
+def _described(uuid: str, found: Any) -> list[Gpu]:
+    import pynvml
+
+    try:
+        name, used = pynvml.nvmlDeviceGetName(found), pynvml.nvmlDeviceGetMemoryInfo(found).used
+        return [Gpu(uuid, name, used, processes(found))]
+    except pynvml.NVMLError:
+        return []
+
+
+def processes(found: Any) -> tuple[int, ...]:
+    """Ids of the processes that compute on a GPU, by its handle; none where NVML does not tell."""
+    import pynvml
+
+    try:
+        return tuple(one.pid for one in pynvml.nvmlDeviceGetComputeRunningProcesses(found))
+    except pynvml.NVMLError:
+        return ()
 
 
 def _driver() -> str | None:

@@ -10,8 +10,9 @@ import numpy as np
 import torch
 from jsonargparse import auto_cli
 
-from assay import files, outputs, splits, training
+from assay import execution, files, outputs, splits, training
 from assay.batches import InOrder
+from assay.execution import Execution
 from assay.faults import Exit, JobError
 from assay.job import Job, run
 
@@ -23,6 +24,7 @@ def evaluate(
     weights: Path,
     output: Path,
     digest: str | None = None,
+    execution: Execution = execution.DEFAULT,
 ) -> None:
     """Predict each test example, write the table of predictions and measure on it.
 
@@ -33,8 +35,10 @@ def evaluate(
         weights: folder of the fine-tuned network.
         output: the run's folder.
         digest: what the workflow expects this run to be.
+        execution: how it is carried out; it changes no result.
     """
-    run(_evaluate, "evaluate", settings, {"data": data, "weights": weights}, seed, output, digest)
+    parents = {"data": data, "weights": weights}
+    run(_evaluate, "evaluate", settings, parents, seed, output, digest, execution)
 
 
 def _evaluate(job: Job) -> None:
@@ -44,10 +48,12 @@ def _evaluate(job: Job) -> None:
         training.load_weights(objective, job.file("weights", outputs.WEIGHTS))
         device = torch.device("cuda" if job.settings["device"] == "gpu" else "cpu")
         objective.to(device).eval()
+        if device.type == "cuda":
+            job.ledger.synchronize = torch.cuda.synchronize
     with job.ledger.spend("data"):
         test = splits.read(job.file("data", outputs.split("test")), objective.FIELDS)
         test = {name: tensor.to(device) for name, tensor in test.items()}
-    with job.ledger.spend("predict"), torch.inference_mode(), training.autocast(job.settings):
+    with job.timed("predict"), torch.inference_mode(), training.autocast(job.settings):
         batches = InOrder(test, job.settings["batch_size"])
         tables = [objective.predict_step(batch, index) for index, batch in enumerate(batches)]
         predictions = {

@@ -1,6 +1,7 @@
 """How a training is carried out; nothing here can change a result, so nothing counts for it."""
 
 from dataclasses import dataclass
+from typing import Literal
 
 
 @dataclass(frozen=True)
@@ -13,6 +14,9 @@ class Execution:
         loader_workers: processes that cut batches ahead of the training; with 0 it does so itself.
         progress_seconds: the longest time between two lines of progress in the log; 0 writes none.
         warm_start: fork local jobs from a process that has loaded the packages.
+        timing: `shared` lets jobs run side by side; with `exclusive` one that is timed has its GPU,
+            or on a CPU all cores, to itself.
+        jobs_per_gpu: how many jobs share a GPU.
         rounds: train only so many rounds, as `accept` does; None trains them all.
     """
 
@@ -20,6 +24,8 @@ class Execution:
     loader_workers: int = 0
     progress_seconds: float = 10.0
     warm_start: bool = True
+    timing: Literal["shared", "exclusive"] = "shared"
+    jobs_per_gpu: int = 1
     rounds: int | None = None
 
 

@@ -92,7 +92,9 @@ def wall_time(tables: Tables) -> Figure:
     columns = [f"{phase}_seconds" for phase in PHASES]
     means = done.reindex(columns=columns, fill_value=0.0).groupby(label, sort=False).mean()
     means.columns = list(PHASES)
-    colours = dict(zip(PHASES, [*sns.color_palette("colorblind"), GREY], strict=True))
+    colours = {"wait": "gainsboro", "rest": GREY}
+    others = [phase for phase in PHASES if phase not in colours]
+    colours |= dict(zip(others, sns.color_palette("colorblind"), strict=True))
     figure, axes = plt.subplots(figsize=(WIDTH_INCHES, 0.3 * len(means) + 1.4))
     start = pd.Series(0.0, index=means.index)
     for phase in (phase for phase in PHASES if means[phase].any()):

@@ -1,6 +1,5 @@
 """Finetune: train a new head, and the backbone unless it is frozen, on labelled examples."""
 
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -36,11 +35,10 @@ def finetune(
         execution: how the training is carried out; it changes no result.
     """
     parents = {"data": data} if weights is None else {"data": data, "weights": weights}
-    work = partial(_finetune, execution=execution)
-    run(work, "finetune", settings, parents, seed, output, digest)
+    run(_finetune, "finetune", settings, parents, seed, output, digest, execution)
 
 
-def _finetune(job: Job, execution: Execution) -> None:
+def _finetune(job: Job) -> None:
     training.set_up(job.settings)
     with job.ledger.spend("build"):
         objective = training.build(job.settings, job.parents["data"]["facts"], job.seed)
@@ -55,7 +53,7 @@ def _finetune(job: Job, execution: Execution) -> None:
             rows = labelled(train["label"], job.settings["labels_per_class"], job.seed)
             train = {name: tensor[rows] for name, tensor in train.items()}
     job.ledger.enter("build")
-    training.fit(job, objective, train, validation, execution)
+    training.fit(job, objective, train, validation)
     job.metrics["labels"] = len(train["label"])
 
 

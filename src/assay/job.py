@@ -9,9 +9,11 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from assay import devices, environment, faults, identity, locks, records
+from assay import devices, environment, execution, faults, identity, leases, locks, records
 from assay.clock import Ledger
+from assay.execution import Execution
 from assay.faults import Exit, JobError
+from assay.meters import Meter
 from assay.supervision import PARENT, Supervision
 
 
@@ -20,6 +22,9 @@ class Job:
 
     Attributes:
         ledger: the clock of the run's phases.
+        execution: how it is carried out.
+        gpus: UUIDs of those that it has leased.
+        meter: what it takes besides time, and what disturbs it.
         supervision: says when the job has to stop.
         metrics: what the run measured, filled by the stage. No times: equal runs have equal
             metrics.
@@ -33,8 +38,12 @@ class Job:
         parents: dict[str, Path],
         seed: int | None,
         output: Path,
+        execution: Execution = execution.DEFAULT,
     ) -> None:
         self.ledger = Ledger()
+        self.execution = execution
+        self.gpus: list[str] = []
+        self.meter = Meter()
         self.supervision = Supervision(output / records.RESUME, self.ledger.started)
         self.ledger.lose(sum(self.supervision.attempts[:-1]))
         self.stage, self.settings, self.seed, self.output = stage, settings, seed, output
@@ -65,6 +74,23 @@ class Job:
         self.read[role][name] = self.parents[role]["files"][name]
         return path
 
+    def lease(self) -> None:
+        """Wait for the device that this run is to have, and keep it until the process ends."""
+        device, alone = self.settings.get("device"), self.execution.timing == "exclusive"
+        with self.ledger.spend("wait"):
+            if device == "gpu":
+                each = self.execution.jobs_per_gpu
+                self.gpus = leases.take(1, each, _tell, self.supervision.check)
+            elif device == "cpu":
+                leases.take_cores(alone, _tell, self.supervision.check)
+        self.meter = Meter(self.gpus, divided=not alone)
+
+    @contextmanager
+    def timed(self, phase: str) -> Iterator[None]:
+        """Spend a phase whose energy and whose company count."""
+        with self.ledger.spend(phase), self.meter.running():
+            yield
+
     def record(self) -> dict[str, Any]:
         """All that the run leaves besides its files."""
         device = self.settings.get("device", "cpu")
@@ -88,8 +114,9 @@ class Job:
             **self.extra,
             "device": devices.describe(device, self.settings.get("threads", 1)),
             "precision": self.settings.get("precision"),
-            "joules": None,
-            "joules_missing_because": "energy is not measured yet",
+            "gpus": self.gpus,
+            "timing": self.execution.timing,
+            "measured": self.meter.total(),
             "peak_memory_bytes": environment.peak_memory_bytes(),
             "environment": environment.describe(),
             "attempts": len(self.supervision.attempts),
@@ -107,26 +134,31 @@ def run(
     seed: int | None,
     output: Path,
     digest: str | None,
+    execution: Execution = execution.DEFAULT,
 ) -> None:
     """Do a stage's work and write its record; on a failure leave the reason and a code of `Exit`.
 
     Args:
         work: the stage's own part.
         digest: what the workflow expects this run to be; None when run by hand.
+        execution: how it is carried out.
     """
     name = title(stage, seed, output)
     with (
         explained(name, settings, output),
-        locks.hold(output / records.LOCK, _tell_of_waiting),
+        locks.hold(
+            output / records.LOCK, lambda who: _tell(f"waiting for {who}: it is at work here")
+        ),
     ):
         (output / records.FAILURE).unlink(missing_ok=True)
-        job = Job(stage, settings, parents, seed, output)
+        job = Job(stage, settings, parents, seed, output, execution)
         if digest not in (None, job.digest):
             raise JobError(
                 f"{output}: the code under src/ or a parent run was changed after snakemake was "
                 f"started (this run would now be {job.digest}); run snakemake again",
                 Exit.CHANGED,
             )
+        job.lease()
         work(job)
         with job.ledger.spend("write"):
             records.write(output, job.record())
@@ -165,8 +197,8 @@ def explained(name: str, settings: dict[str, Any] | None, output: Path) -> Itera
         sys.exit(code)
 
 
-def _tell_of_waiting(who: str) -> None:
-    print(f"waiting for {who}, which is at work on this run", flush=True)
+def _tell(what: str) -> None:
+    print(what, flush=True)
 
 
 def _parent(role: str, folder: Path) -> dict[str, Any]:

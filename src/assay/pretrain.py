@@ -1,6 +1,5 @@
 """Pretrain: learn a backbone from the training examples without their labels."""
 
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -29,11 +28,10 @@ def pretrain(
         digest: what the workflow expects this run to be.
         execution: how the training is carried out; it changes no result.
     """
-    work = partial(_pretrain, execution=execution)
-    run(work, "pretrain", settings, {"data": data}, seed, output, digest)
+    run(_pretrain, "pretrain", settings, {"data": data}, seed, output, digest, execution)
 
 
-def _pretrain(job: Job, execution: Execution) -> None:
+def _pretrain(job: Job) -> None:
     training.set_up(job.settings)
     with job.ledger.spend("build"):
         objective = training.build(job.settings, job.parents["data"]["facts"], job.seed)
@@ -43,7 +41,7 @@ def _pretrain(job: Job, execution: Execution) -> None:
             for split in ("train", "validation")
         )
     job.ledger.enter("build")
-    training.fit(job, objective, train, validation, execution)
+    training.fit(job, objective, train, validation)
 
 
 if __name__ == "__main__":

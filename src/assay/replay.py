@@ -17,10 +17,10 @@ from assay.plan import Run
 
 COMMON = {  # entries of a record that equal runs may differ in, or that are compared by themselves
     "stage", "name", "seed", "digest", "status", "settings", "parents", "code", "metrics", "device",
-    "precision", "joules", "joules_missing_because", "peak_memory_bytes", "environment", "attempts",
+    "precision", "gpus", "timing", "measured", "peak_memory_bytes", "environment", "attempts",
     "started", "finished", "seconds", "files", "seal", "adopted",
 }  # fmt: skip
-UNTIMED = "seconds"  # the only column of a history that equal runs may differ in
+UNTIMED = "_seconds"  # the end of those columns of a history that equal runs may differ in
 
 
 class Failed(Exception):
@@ -94,7 +94,7 @@ def histories(before: Path, after: Path, count: int) -> Iterator[str]:
     """Where two trainings part within the first `count` rounds: the first step that differs."""
     old, new = (_rows(folder)[:count] for folder in (before, after))
     for first, second in zip(old, new, strict=False):
-        names = [name for name in first | second if name != UNTIMED]
+        names = [name for name in first | second if not name.endswith(UNTIMED)]
         other = [name for name in names if first.get(name) != second.get(name)]
         if other:
             shown = ", ".join(

@@ -7,7 +7,7 @@ from typing import Any
 import jinja2
 from jsonargparse import auto_cli
 
-from assay import cells, drawing, job, latex, records, tables
+from assay import cells, clock, drawing, job, latex, records, tables
 from assay.faults import Exit, JobError
 from assay.plan import Plan
 
@@ -95,6 +95,8 @@ def _page(found: tables.Tables, drawn: list[dict[str, str]]) -> str:
         missing=[row for row in cells.results(found) if row["reason"]],
         environments=_environments(found),
         facts=_facts(found),
+        clocks=clock.WORDS,
+        no_energy=_no_energy(found),
         style=(TEMPLATES / "style.css").read_text(),
         settings=json.dumps(study, indent=2),
     )
@@ -104,6 +106,13 @@ def _facts(found: tables.Tables) -> dict[str, Any]:
     """What the data set states, if it has been prepared."""
     prepared = (record for record in found.records.values() if record["stage"] == "prepare")
     return next((record["facts"] for record in prepared), {})
+
+
+def _no_energy(found: tables.Tables) -> str:
+    """Why runs have no energy, as a sentence; empty where all have."""
+    trained = [one for one in found.records.values() if one["stage"] in ("pretrain", "finetune")]
+    reasons = sorted({one["measured"]["missing"] for one in trained} - {None})
+    return f" Energy is not measurable: {'; '.join(reasons)}." if reasons else ""
 
 
 def _environments(found: tables.Tables) -> list[dict[str, Any]]:

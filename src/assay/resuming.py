@@ -15,7 +15,6 @@ from pytorch_lightning.callbacks import Callback
 from assay import checkpoints, devices
 from assay.batches import Batches
 from assay.callbacks import History
-from assay.execution import Execution
 from assay.faults import Exit, JobError
 from assay.job import Job
 from assay.steps import Steps
@@ -27,8 +26,8 @@ FIRST_GUESS_SECONDS = 0.01
 class Resuming(Callback):
     """Takes checkpoints, and puts a training back to where the last one was taken."""
 
-    def __init__(self, job: Job, batches: Batches, history: History, execution: Execution) -> None:
-        self.job, self.batches, self.history, self.execution = job, batches, history, execution
+    def __init__(self, job: Job, batches: Batches, history: History) -> None:
+        self.job, self.batches, self.history = job, batches, history
         self.folder = job.resume_folder
         self.made_with = fingerprint(job.settings)
         self.cost_seconds = FIRST_GUESS_SECONDS
@@ -59,6 +58,7 @@ class Resuming(Callback):
                 Exit.CHANGED,
             )
         self.job.ledger.resume(state["seconds"])
+        self.job.meter.resume(state["measured"])
         self.history.restore(state["history"])
         self.batches.next = state["batch"]
         self.resumed = not state["finished"]
@@ -122,6 +122,7 @@ class Resuming(Callback):
             "batch": self.batches.next - (not finished),
             "history": self.history.state(),
             "seconds": {phase: value for phase, value in total.items() if phase != "wall"},
+            "measured": self.job.meter.total(),
             "made_with": self.made_with,
         }
 
@@ -139,7 +140,7 @@ class Resuming(Callback):
 
     def _due(self) -> bool:
         elapsed = time.perf_counter() - self.saved
-        interval = self.execution.checkpoint_seconds
+        interval = self.job.execution.checkpoint_seconds
         if interval and elapsed < self.cost_seconds / LARGEST_SHARE:
             return False
         return (self.batches.next - 1) % self.batches.per_round == 0 or elapsed >= interval

@@ -28,6 +28,12 @@ def is_alive(marked: str) -> bool:
     return _started(int(pid)) == started
 
 
+def workflow() -> int | None:
+    """The process that started this job's workflow; None where it was started by hand."""
+    marked = os.environ.get(PARENT)
+    return int(marked.partition(":")[0]) if marked and is_alive(marked) else None
+
+
 class Supervision:
     """Turns a signal, or the end of the workflow, into a stop that loses nothing.
 

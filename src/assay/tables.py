@@ -1,6 +1,7 @@
 """From the records of runs to the tables of a report."""
 
 import csv
+import json
 import math
 from dataclasses import dataclass
 from pathlib import Path
@@ -8,7 +9,7 @@ from typing import Any
 
 import pandas as pd
 
-from assay import records, statistics
+from assay import clock, comparability, records, statistics
 from assay.outputs import HISTORY
 from assay.plan import Plan, Run
 
@@ -59,7 +60,7 @@ def collect(plan: Plan) -> Tables:
     for run in plan.runs:
         if run.stage == "evaluate":
             rows.append(_result(run, plan.study, found, troubles, histories))
-            curves += _curve(run, found, histories)
+            curves += _curve(run, plan.study, found, histories)
     results = pd.DataFrame(rows)
     return Tables(
         study=plan.study,
@@ -97,6 +98,11 @@ def _job(run: Run, found: dict, troubles: dict) -> dict[str, Any]:
     if run.folder in found:
         record = found[run.folder]
         row |= {"device": _device(record), "started": record["started"]}
+        row |= {"timing": record["timing"], "gpus": " ".join(record["gpus"])}
+        row |= {"disturbed": "; ".join(comparability.disturbed(record))}
+        row |= {"crowded": "; ".join(comparability.crowded(record))}
+        row |= {"joules": record["measured"]["counts"].get("joules")}
+        row |= {"joules_missing_because": record["measured"]["missing"]}
         row |= {f"{phase}_seconds": value for phase, value in record["seconds"].items()}
         row |= {key: record[key] for key in ("peak_memory_bytes", "attempts")}
         row |= {"adopted": "; ".join(_adoption(entry) for entry in record.get("adopted", []))}
@@ -130,8 +136,9 @@ def _result(run: Run, study: dict, found: dict, troubles: dict, histories: dict)
     }
     folders = {"pretrain": start, "finetune": trained, "evaluate": run}
     if not trouble:
-        pretraining = found[start.folder]["seconds"]["train"] if start else 0.0
-        finetuning = found[trained.folder]["seconds"]["train"]
+        rule, trainings = study["report"]["clock"], [found[r.folder] for r in (start, trained) if r]
+        seconds = [clock.training_seconds(record["seconds"], rule) for record in trainings]
+        pretraining, finetuning = sum(seconds[:-1]), seconds[-1]
         row |= found[run.folder]["metrics"]
         row |= {
             "pretraining_seconds": pretraining,
@@ -144,8 +151,12 @@ def _result(run: Run, study: dict, found: dict, troubles: dict, histories: dict)
             "parameters": found[trained.folder]["metrics"]["parameters"],
             "trained_parameters": found[trained.folder]["metrics"]["trained_parameters"],
             "device": _device(found[trained.folder]),
-            "resumed": any(found[r.folder]["attempts"] > 1 for r in (start, trained) if r),
-            "adopted": any("adopted" in found[r.folder] for r in (start, trained) if r),
+            "resumed": any(record["attempts"] > 1 for record in trainings),
+            "adopted": any("adopted" in record for record in trainings),
+            "disturbed": any(comparability.disturbed(record) for record in trainings),
+            "crowded": any(comparability.crowded(record) for record in trainings),
+            "joules": _joules(trainings),
+            "conditions": json.dumps([comparability.conditions(one) for one in trainings]),
         }
     return row | {f"{stage}_folder": r.folder if r else "" for stage, r in folders.items()}
 
@@ -155,23 +166,29 @@ def _to_target(record: dict[str, Any], history: list[dict[str, float]], study: d
     metric, mode, target = *record["monitor"].values(), study["report"]["target"]
     for row in history:
         if row[metric] >= target if mode == "max" else row[metric] <= target:
-            return row["seconds"]
+            return row[f"{study['report']['clock']}_seconds"]
     return math.inf
 
 
-def _curve(run: Run, found: dict, histories: dict) -> list[dict[str, Any]]:
+def _joules(records: list[dict[str, Any]]) -> float:
+    """What trainings took together; not a number where that of one is not known."""
+    return sum(record["measured"]["counts"].get("joules", math.nan) for record in records)
+
+
+def _curve(run: Run, study: dict, found: dict, histories: dict) -> list[dict[str, Any]]:
     trained = run.parents["weights"]
     start = trained.parents.get("weights")
     if trained.folder not in found or (start and start.folder not in found):
         return []
-    before = found[start.folder]["seconds"]["train"] if start else 0.0
+    rule = study["report"]["clock"]
+    before = clock.training_seconds(found[start.folder]["seconds"], rule) if start else 0.0
     metric = found[trained.folder]["monitor"]["metric"]
     return [
         {
             "experiment": run.name,
             "seed": run.seed,
             "step": row["step"],
-            "seconds": row["seconds"],
+            "seconds": row[f"{rule}_seconds"],
             "pretraining_seconds": before,
             "monitor": metric,
             "value": row[metric],
@@ -219,6 +236,9 @@ def _summary(study: dict[str, Any], results: pd.DataFrame) -> pd.DataFrame:
                 "device": " / ".join(sorted(set(done["device"]))),
                 "resumed": int(done["resumed"].sum()),
                 "adopted": int(done["adopted"].sum()),
+                "disturbed": int(done["disturbed"].sum()),
+                "crowded": int(done["crowded"].sum()),
+                "joules_mean": done["joules"].mean(skipna=False),
             }
         rows.append(row)
     return pd.DataFrame(rows)
@@ -244,13 +264,18 @@ def _comparisons(study: dict[str, Any], results: pd.DataFrame) -> pd.DataFrame:
             ours, theirs = ours.loc[seeds], theirs.loc[seeds]
             difference = statistics.mean((ours[metric] - theirs[metric]).tolist())
             seconds = ours["training_seconds"] - theirs["training_seconds"]
+            used = [json.loads(text) for text in (*ours["conditions"], *theirs["conditions"])]
+            apart = comparability.differences(condition for row in used for condition in row)
             row |= {
                 "n": len(seeds),
                 "difference_mean": difference.mean,
                 "difference_low": difference.low,
                 "difference_high": difference.high,
                 "verdict": statistics.verdict(difference),
-                "extra_training_seconds_mean": statistics.mean(seconds.tolist()).mean,
+                "extra_training_seconds_mean": (
+                    math.nan if apart else statistics.mean(seconds.tolist()).mean
+                ),
+                "seconds_not_comparable_because": "; ".join(apart),
             }
         rows.append(row)
     return pd.DataFrame(rows, columns=None if rows else columns)

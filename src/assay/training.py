@@ -17,7 +17,6 @@ from torch import Tensor
 from assay import checkpoints, files, optimizers, plugins, randomness
 from assay.batches import Batches, InOrder, home
 from assay.callbacks import Average, Frozen, History, Randomness
-from assay.execution import Execution
 from assay.faults import Exit, JobError
 from assay.job import Job
 from assay.outputs import HISTORY, WEIGHTS
@@ -60,7 +59,6 @@ def fit(
     objective: pl.LightningModule,
     train: dict[str, Tensor],
     validation: dict[str, Tensor],
-    execution: Execution,
 ) -> None:
     """Train an objective, and write the weights of its best validation and its history.
 
@@ -74,7 +72,6 @@ def fit(
         objective: trained in place. It may bring its own `configure_optimizers`.
         train: tensors (n, ...) by field.
         validation: likewise; the only data that decides which weights are kept.
-        execution: how it is carried out.
 
     Raises:
         JobError: the loss is no longer finite, or the job has to stop.
@@ -90,17 +87,18 @@ def fit(
         settings["batch_size"],
         settings["validate_every_steps"] * accumulate,
         job.seed,
-        execution.loader_workers,
+        job.execution.loader_workers,
         device,
     )
-    history = History(job, objective, execution.progress_seconds)
-    resuming = Resuming(job, batches, history, execution)
+    history = History(job, objective)
+    resuming = Resuming(job, batches, history)
     state = resuming.load()
     if state is None or not state["finished"]:
-        trainer, steps = _trainer(job, resuming, execution)
+        trainer, steps = _trainer(job, resuming)
         in_order = InOrder(_to(validation, home(validation, device)), VALIDATION_BATCH_EXAMPLES)
         checkpoint = state and str(job.resume_folder)
-        trainer.fit(objective, Rounds(steps), in_order, ckpt_path=checkpoint)
+        with job.meter.running():
+            trainer.fit(objective, Rounds(steps), in_order, ckpt_path=checkpoint)
         history.restore(checkpoints.newest(job.resume_folder)["history"])
     with job.ledger.spend("write"):
         files.write(job.output / WEIGHTS, save(history.best_weights))
@@ -116,7 +114,7 @@ def _choose_what_learns(objective: pl.LightningModule, settings: dict[str, Any])
         objective.configure_optimizers = lambda: optimizers.adamw(objective, settings)
 
 
-def _trainer(job: Job, resuming: Resuming, execution: Execution) -> tuple[pl.Trainer, Steps]:
+def _trainer(job: Job, resuming: Resuming) -> tuple[pl.Trainer, Steps]:
     settings = job.settings
     all_rounds = settings["steps"] // settings["validate_every_steps"]
     # Resuming is first: it looks between two batches. Average is last: it takes its weights away.
@@ -128,7 +126,7 @@ def _trainer(job: Job, resuming: Resuming, execution: Execution) -> tuple[pl.Tra
         accelerator=settings["device"],
         devices=1,
         precision=settings["precision"],
-        max_epochs=min(execution.rounds or all_rounds, all_rounds),
+        max_epochs=min(job.execution.rounds or all_rounds, all_rounds),
         accumulate_grad_batches=settings.get("accumulate_batches", 1),
         callbacks=[steps, Frozen(settings.get("frozen", [])), *around],
         plugins=[LightningEnvironment(), checkpoints.Folder(job.resume_folder)],
@@ -145,7 +143,9 @@ def _trainer(job: Job, resuming: Resuming, execution: Execution) -> tuple[pl.Tra
 
 def _metrics(objective: pl.LightningModule, history: History) -> dict[str, float]:
     """The row of the best validation, and the network's size."""
-    untimed = {k: v for k, v in history.best.items() if k not in ("seconds", "weights")}
+    untimed = {
+        k: v for k, v in history.best.items() if k != "weights" and not k.endswith("_seconds")
+    }
     sizes = {
         "parameters": sum(p.numel() for p in objective.parameters()),
         "trained_parameters": sum(p.numel() for p in objective.parameters() if p.requires_grad),

@@ -163,7 +163,9 @@ def of_training(folder: Path, monitor: dict[str, str]) -> dict[str, Any]:
     if kept != best["weights"]:
         return {"weights": f"{kept}, and not those of the best validation, {best['weights']},"}
     return {
-        name: float(value) for name, value in best.items() if name not in ("weights", "seconds")
+        name: float(value)
+        for name, value in best.items()
+        if name != "weights" and not name.endswith(replay.UNTIMED)
     }
 
 

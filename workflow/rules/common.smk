@@ -69,6 +69,8 @@ def read_study():
         beside = Path(os.path.relpath(Path(workflow.basedir, "config.yaml")))
         files = [Path("config.yaml") if Path("config.yaml").exists() else beside]
         workflow.configfiles.append(str(files[0]))
+    if LOCAL and workflow.global_resources.get("gpu") == 0:
+        os.environ[devices.VISIBLE] = ""
     # Exits are not raised errors: to those Snakemake would add where in this file they were raised.
     try:
         found = study.read(files[0], dict(workflow.config_settings.config))
@@ -77,7 +79,8 @@ def read_study():
         sys.exit(str(error))
     if found["device"] == "gpu" and LOCAL and not devices.count():
         sys.exit(
-            f"{files[0]}: device: gpu: this machine has no NVIDIA GPU: write auto or cpu"
+            f"{files[0]}: device: gpu: there is no NVIDIA GPU here, or {devices.VISIBLE} or "
+            "--resources gpu=0 hides it: write auto or cpu"
         )
     return planned
 
@@ -148,14 +151,20 @@ def trainings_due():
     ]
 
 
+def places(threads):
+    """How many cores a job takes: those of its threads, or all where it is to be alone."""
+    alone = EXECUTION.timing == "exclusive" and STUDY["device"] == "cpu" and LOCAL
+    return workflow.cores if alone else threads
+
+
 def keep_to_cores():
     """Take no more cores than a container grants, and refuse jobs that are wider than those."""
     granted = cores.available()
     if workflow.cores == available_cpu_count() > granted:  # what `cores: all` has found
         workflow.global_resources["_cores"] = granted
-    if THREADS > workflow.cores:
+    if WIDTH > workflow.cores:
         sys.exit(
-            f"{workflow.configfiles[0]}: a training takes {THREADS} threads (threads: "
+            f"{workflow.configfiles[0]}: a training takes {WIDTH} threads (threads: "
             f"{STUDY['threads']}, loader_workers: {EXECUTION.loader_workers}), and "
             f"{workflow.cores} are to be used here: write fewer, or go where there are more"
         )
@@ -411,7 +420,7 @@ PLAN = read_study()
 STUDY = PLAN.study
 STUDY_JSON = identity.canonical(STUDY)
 EXECUTION = Execution(**PLAN.execution)
-THREADS = STUDY["threads"] + EXECUTION.loader_workers  # of a training
+WIDTH = STUDY["threads"] + EXECUTION.loader_workers  # threads of a training
 os.environ |= cores.environment(STUDY["threads"])
 # Not among a rule's params, for it is no part of what a run is. The braces are for Snakemake.
 EXECUTION_JSON = (
@@ -422,9 +431,10 @@ EXECUTION_JSON = (
 os.environ[supervision.PARENT] = supervision.mark(os.getpid())
 GPUS = 1 if STUDY["device"] == "gpu" else 0
 if GPUS and workflow.is_main_process and LOCAL:
-    # Until jobs lease devices of their own, one at a time has the GPU.
-    if "gpu" not in workflow.global_resources:
-        workflow.register_resource("gpu", 1)
+    # Jobs lease theirs, and would wait; this keeps more of them from being started.
+    usable = devices.count()
+    usable = min(usable, workflow.global_resources.get("gpu", usable))
+    workflow.register_resource("gpu", usable * EXECUTION.jobs_per_gpu)
 ENVIRONMENT = Path(workflow.basedir, "environment.yml")
 RUN = "{name}/seed{seed}-{digest}"
 

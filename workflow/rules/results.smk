@@ -14,7 +14,7 @@ rule evaluate:
         f"results/evaluate/{RUN}/benchmark.tsv"
     conda:
         ENVIRONMENT
-    threads: STUDY["threads"]
+    threads: places(STUDY["threads"])
     resources:
         gpu=GPUS,
         mem_mb=4000,
@@ -22,7 +22,8 @@ rule evaluate:
     params:
         arguments=arguments_of("evaluate"),
     shell:
-        "exec python -m assay.start evaluate {params.arguments} > {log:q} 2>&1"
+        "exec python -m assay.start evaluate {params.arguments}"
+        f" --execution {EXECUTION_JSON} > {{log:q}} 2>&1"
 
 
 rule report:

@@ -16,7 +16,7 @@ rule pretrain:
     priority: 2
     conda:
         ENVIRONMENT
-    threads: THREADS
+    threads: places(WIDTH)
     resources:
         gpu=GPUS,
         mem_mb=4000,
@@ -47,7 +47,7 @@ rule finetune:
     priority: 1
     conda:
         ENVIRONMENT
-    threads: THREADS
+    threads: places(WIDTH)
     resources:
         gpu=GPUS,
         mem_mb=4000,

@@ -1,0 +1,193 @@
+"""What a run takes and what disturbs it, beside GPUs and neighbours that the tests make up."""
+
+import json
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from conftest import PROJECT, Checkout, tiny_study
+
+from assay import comparability, meters
+from assay.meters import Meter
+
+MEASURE = """
+import json, sys, time
+from assay.meters import Meter
+meter = Meter(sys.argv[2:], divided=sys.argv[1] == "divided")
+with meter.running():
+    print("begun", flush=True)
+    sys.stdin.readline()
+print(json.dumps(meter.total()), flush=True)
+"""
+BUSY = [sys.executable, "-c", "while True: pass"]
+
+
+def measured(
+    gpus: Any,
+    *uuids: str,
+    how: str = "alone",
+    seconds: float = 0.7,
+    meanwhile: Callable[[int], None] = lambda pid: None,
+) -> dict[str, Any]:
+    """What a process measures that has these GPUs."""
+    paths = {"PYTHONPATH": str(PROJECT / "src")}
+    environment = {**os.environ, **gpus.environment, **paths}
+    with subprocess.Popen(
+        [sys.executable, "-c", MEASURE, how, *uuids], env=environment,
+        stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
+    ) as process:  # fmt: skip
+        assert process.stdout.readline() == "begun\n"
+        meanwhile(process.pid)
+        time.sleep(seconds)
+        return json.loads(process.communicate("\n")[0])
+
+
+@pytest.fixture
+def hog() -> Iterator[subprocess.Popen]:
+    process = subprocess.Popen(BUSY)
+    yield process
+    process.kill()
+    process.wait()
+
+
+@pytest.mark.parametrize("generation", ("with a counter of energy", "with power alone"))
+def test_energy_is_power_times_time(fake_gpus: Callable, generation: str) -> None:
+    energy = 5.0 if generation == "with a counter of energy" else None
+    gpus = fake_gpus(count=2, power_watts=150, energy_joules=energy)
+    found = measured(gpus, *(gpu.uuid for gpu in gpus))
+    assert found["missing"] is None
+    counts = found["counts"]
+    assert counts["joules"] == pytest.approx(2 * 150 * counts["seconds"], rel=0.05)
+
+
+@pytest.mark.parametrize(
+    ("change", "why"),
+    (
+        (lambda gpu: setattr(gpu, "lost", True), "the GPU does not tell its energy"),
+        (lambda gpu: setattr(gpu, "energy_joules", 0), "was reset"),
+    ),
+)
+def test_energy_that_is_lost_on_the_way_is_missing_and_not_wrong(
+    fake_gpus: Callable, change: Callable, why: str
+) -> None:
+    gpus = fake_gpus(count=1, power_watts=100, energy_joules=1e6)
+
+    def meanwhile(pid: int) -> None:
+        change(gpus[0])
+        gpus.save()
+
+    found = measured(gpus, gpus[0].uuid, meanwhile=meanwhile)
+    assert "joules" not in found["counts"]
+    assert why in found["missing"]
+
+
+def test_a_part_of_a_gpu_and_one_that_is_shared_have_no_energy_of_their_own(
+    fake_gpus: Callable,
+) -> None:
+    gpus = fake_gpus(count=2, power_watts=100)
+    gpus[0].divide(2)
+    gpus.save()
+    part = measured(gpus, gpus[0].instances[0].uuid, seconds=0.1)
+    assert "MIG" in part["missing"]
+    shared = measured(gpus, gpus[1].uuid, how="divided", seconds=0.1)
+    assert "side by side" in shared["missing"]
+
+
+def test_strangers_on_the_gpu_and_heat_are_seen_and_the_run_itself_is_none(
+    fake_gpus: Callable,
+) -> None:
+    gpus = fake_gpus(count=1)
+
+    def alone(pid: int) -> None:
+        gpus[0].processes = [(pid, 2**30)]
+        gpus.save()
+
+    def in_company(pid: int) -> None:
+        gpus[0].processes = [(pid, 2**30), (os.getpid(), 2**30)]
+        gpus[0].throttle_reasons = 0x40
+        gpus.save()
+
+    assert measured(gpus, gpus[0].uuid, meanwhile=alone, seconds=1.3)["seen"] == []
+    found = measured(gpus, gpus[0].uuid, meanwhile=in_company, seconds=1.3)
+    assert found["seen"] == ["GPU hot", "another process on the GPU"]
+
+
+def test_a_processors_counter_may_start_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for number, begun in enumerate((900_000_000, 0)):
+        package = tmp_path / f"intel-rapl:{number}"
+        (package / "intel-rapl:0:0").mkdir(parents=True)
+        (package / "name").write_text(f"package-{number}\n")
+        (package / "max_energy_range_uj").write_text("999999999\n")
+        (package / "energy_uj").write_text(f"{begun}\n")
+    monkeypatch.setattr(meters, "RAPL", tmp_path)
+    meter = Meter()
+    with meter.running():
+        (tmp_path / "intel-rapl:0" / "energy_uj").write_text("100000000\n")
+        (tmp_path / "intel-rapl:1" / "energy_uj").write_text("5000000\n")
+    assert meter.total()["counts"]["joules"] == pytest.approx(205)
+
+
+def test_what_a_killed_process_had_counted_goes_on_counting() -> None:
+    first, second = Meter(), Meter()
+    with first.running():
+        time.sleep(0.1)
+        kept = first.total()
+    second.resume(json.loads(json.dumps(kept)))
+    with second.running():
+        time.sleep(0.1)
+    assert second.total()["counts"]["seconds"] >= kept["counts"]["seconds"] + 0.1
+
+
+def test_a_neighbour_is_told_from_a_job_of_the_same_workflow(
+    hog: subprocess.Popen, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from assay import supervision
+
+    def spent() -> dict[str, float]:
+        meter = Meter()
+        with meter.running():
+            time.sleep(0.8)
+        return meter.total()["counts"]
+
+    monkeypatch.setenv(supervision.PARENT, supervision.mark(os.getpid()))
+    inside = spent()
+    assert inside["workflow_seconds"] > 0.3, "the hog is a child of this workflow"
+    other = subprocess.Popen(["sleep", "60"])
+    monkeypatch.setenv(supervision.PARENT, supervision.mark(other.pid))
+    outside = spent()
+    other.kill()
+    other.wait()
+    assert outside["workflow_seconds"] < 0.1
+    assert outside["busy_seconds"] > 0.3
+
+
+def test_the_report_says_that_a_run_was_disturbed_and_does_not_compare_its_time(
+    checkout: Checkout, hog: subprocess.Popen
+) -> None:
+    study = tiny_study()
+    few = {"pretraining": "none", "steps": 3000, "validate_every_steps": 1000}
+    study |= {"seeds": [0], "pretrain": {}, "execution": {"timing": "exclusive"}}
+    study["experiments"] = {"beside": few}
+    study["report"] |= {"comparisons": {}}
+    checkout.write_study(study)
+    checkout.snakemake()
+    hog.kill()
+    path = next(checkout.folder.glob("results/finetune/beside/seed0-*/record.json"))
+    record = json.loads(path.read_text())
+    assert record["timing"] == "exclusive"
+    assert any("other work on" in words for words in comparability.disturbed(record))
+    page = (checkout.folder / "reports/digits/index.html").read_text()
+    assert "(1 of 1 disturbed)" in page
+    record["measured"]["counts"]["busy_seconds"] = record["measured"]["counts"]["workflow_seconds"]
+    quiet = comparability.conditions(record)
+    assert comparability.differences([quiet, quiet]) == []
+    noisy = comparability.conditions(json.loads(path.read_text()))
+    [apart] = comparability.differences([quiet, noisy])
+    assert apart == "company disturbed / undisturbed"
