@@ -184,10 +184,12 @@ def test_the_report_says_that_a_run_was_disturbed_and_does_not_compare_its_time(
     assert record["timing"] == "exclusive"
     assert any("other work on" in words for words in comparability.disturbed(record))
     page = (checkout.folder / "reports/digits/index.html").read_text()
-    assert "(1 of 1 disturbed)" in page
+    assert "1 of 1 disturbed" in page
     record["measured"]["counts"]["busy_seconds"] = record["measured"]["counts"]["workflow_seconds"]
     quiet = comparability.conditions(record)
-    assert comparability.differences([quiet, quiet]) == []
+    assert comparability.obstacles([quiet, quiet]) == []
     noisy = comparability.conditions(json.loads(path.read_text()))
-    [apart] = comparability.differences([quiet, noisy])
-    assert apart == "company disturbed / undisturbed"
+    assert comparability.obstacles([quiet, noisy]) == ["runs were disturbed"]
+    assert comparability.obstacles([quiet, quiet | {"torch": "1.0"}]) == [
+        f"torch 1.0 / {quiet['torch']}"
+    ]

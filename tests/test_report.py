@@ -96,6 +96,17 @@ def test_page_latex_and_numbers_show_the_same(finished: Checkout) -> None:
         assert f"\\{command}}}{{{latex.escape(cells.value('accuracy', limits[0]))}}}" in numbers
 
 
+def test_a_price_is_that_of_the_seconds_on_cores(copy: Checkout) -> None:
+    copy.edit("config.yaml", "report:", "report:\n  price: {per_hour: 36.0, currency: EUR}")
+    assert copy.planned() == {"report": 1}
+    copy.snakemake()
+    [row] = [row for row in read(copy, "summary.csv") if row["experiment"] == "scratch_few"]
+    folders = (copy.folder / "results/current/digits/finetune/scratch_few").glob("*/record.json")
+    walls = [json.loads(path.read_text())["seconds"]["wall"] for path in folders]
+    assert float(row["price_mean"]) == pytest.approx(0.01 * np.mean(walls))
+    assert " EUR</span>" in (copy.folder / "reports/digits/index.html").read_text()
+
+
 def test_every_number_names_runs_that_exist(finished: Checkout) -> None:
     numbers = json.loads((finished.folder / "reports/digits/provenance.json").read_text())
     assert len({number["command"] for number in numbers}) == len(numbers) > 10

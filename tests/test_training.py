@@ -1,5 +1,6 @@
 """Batches, labels and weights, as the training stages use them."""
 
+import contextlib
 import csv
 import json
 import subprocess
@@ -16,7 +17,7 @@ from hypothesis import strategies as st
 from safetensors.torch import load_file
 from torch import nn
 
-from assay import batches, finetune, outputs, randomness, records, splits, training
+from assay import batches, finetune, flops, outputs, randomness, records, splits, training
 from assay.datasets import digits
 from assay.execution import Execution
 from assay.job import Job
@@ -169,6 +170,34 @@ def test_averaging_leaves_the_training_alone_where_layers_share_their_weights(
     losses = [[row["training_loss"] for row in rows] for rows in (plain, averaged)]
     assert losses[0] == losses[1]
     assert plain[-1]["validation_loss"] != averaged[-1]["validation_loss"]
+
+
+def test_operations_are_counted_on_a_copy() -> None:
+    class Counting(Tied):
+        calls = 0
+
+        def training_step(self, batch: dict[str, torch.Tensor], index: int) -> torch.Tensor:
+            self.calls += 1
+            return super().training_step(batch, index) * torch.rand(())
+
+    module, batch = Counting(), {"image": torch.rand(8, 4)}
+    drawn = torch.get_rng_state()
+    counted, why = flops.per_sample(module, batch, contextlib.nullcontext())
+    forward, backward = 3 * 2 * 16, 4 * 2 * 16  # three layers; the input and one weight need none
+    assert (counted, why) == (forward + backward, None)
+    assert module.calls == 0 and module.head.weight.grad is None
+    assert torch.equal(torch.get_rng_state(), drawn)
+
+
+def test_a_step_that_cannot_be_counted_says_why() -> None:
+    class Attached(Tied):
+        def training_step(self, batch: dict[str, torch.Tensor], index: int) -> torch.Tensor:
+            return super().training_step(batch, index) * self.trainer.num_devices
+
+    counted, why = flops.per_sample(
+        Attached(), {"image": torch.rand(8, 4)}, contextlib.nullcontext()
+    )
+    assert counted is None and "not attached to a `Trainer`" in why
 
 
 def test_what_a_module_has_frozen_itself_stays_frozen(tmp_path: Path) -> None:

@@ -8,15 +8,14 @@ import pandas as pd
 from assay.tables import Tables
 
 Cells = list[dict[str, str]]
+MEASURED = ("energy", "utilization", "memory", "GPU memory", "price")  # left out where unknown
 
 
 def summary(tables: Tables) -> Cells:
     """A row per experiment."""
     rows = [_summary_row(tables, row) for row in tables.summary.to_dict("records")]
-    if all(row["energy"] == "–" for row in rows):
-        for row in rows:
-            del row["energy"]
-    return rows
+    unknown = [name for name in MEASURED if all(row[name] == "–" for row in rows)]
+    return [{name: text for name, text in row.items() if name not in unknown} for row in rows]
 
 
 def _summary_row(tables: Tables, row: dict[str, Any]) -> dict[str, str]:
@@ -24,7 +23,7 @@ def _summary_row(tables: Tables, row: dict[str, Any]) -> dict[str, str]:
     n = str(row["n"]) if row["n"] == row["planned"] else f"{row['n']} of {row['planned']}"
     if not row["n"]:
         why = {"score": row["reason"]}
-        blank = ("training", "to target", "pretraining", "parameters", "energy", "device")
+        blank = ("training", "to target", "pretraining", "parameters", *MEASURED, "device")
         return cells | why | dict.fromkeys(blank, "–") | {"n": n}
     metric = tables.metric
     score = (row[f"{metric}_{part}"] for part in ("mean", "low", "high"))
@@ -37,6 +36,10 @@ def _summary_row(tables: Tables, row: dict[str, Any]) -> dict[str, str]:
         "pretraining": f"{100 * row['pretraining_share_mean']:.0f}%",
         "parameters": f"{size:,.0f}{part}",
         "energy": joules(row["joules_mean"]),
+        "utilization": _share(row["utilization_mean"]),
+        "memory": size_of(row["peak_memory_bytes"]),
+        "GPU memory": size_of(row["peak_device_memory_bytes"]),
+        "price": _price(tables, row["price_mean"]),
         "n": n,
         "device": row["device"],
     }
@@ -242,6 +245,25 @@ def joules(number: float) -> str:
         if number >= size:
             return f"{number / size:.3g} {unit}"
     return f"{number:.3g} J"
+
+
+def size_of(number: float) -> str:
+    """Bytes in MB or GB."""
+    if pd.isna(number):
+        return "–"
+    return f"{number / 1e9:.2f} GB" if number >= 1e9 else f"{number / 1e6:.0f} MB"
+
+
+def _share(number: float) -> str:
+    return "–" if pd.isna(number) else f"{100 * number:.1f}%"
+
+
+def _price(tables: Tables, number: float) -> str:
+    """Money, with two digits that say something."""
+    if pd.isna(number):
+        return "–"
+    digits = 2 if number >= 0.1 else 2 - math.floor(math.log10(number)) - 1 if number else 2
+    return f"{number:.{digits}f} {tables.study['report']['price']['currency']}"
 
 
 def _reached(number: float) -> str:

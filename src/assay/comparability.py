@@ -6,6 +6,7 @@ from typing import Any
 SHORTEST_SECONDS = 0.5  # what ran for less cannot tell whether others worked beside it
 FOREIGN_CORES = 0.5  # busy with work of others, on average
 STOLEN_SHARE = 0.05  # of the cores' time, taken by other virtual machines
+DISTURBED = "runs were disturbed"
 WAITED_SHARE = 0.1  # of a run's time, in which its threads waited for a core
 
 
@@ -19,15 +20,17 @@ def conditions(record: dict[str, Any]) -> dict[str, str]:
         "threads": str(device["threads"]),
         "torch": record["environment"]["packages"]["torch"],
         "timing": record["timing"],
-        "company": "disturbed" if disturbed(record) else "undisturbed",
+        "company": DISTURBED if disturbed(record) else "",
     }
 
 
-def differences(found: Iterable[dict[str, str]]) -> list[str]:
-    """What the conditions of runs differ in, such as `torch 2.11.0 / 2.13.0`."""
+def obstacles(found: Iterable[dict[str, str]]) -> list[str]:
+    """Why times under these conditions cannot be compared, such as `torch 2.11.0 / 2.13.0`."""
     rows = list(found)
     values = {name: sorted({row[name] for row in rows}) for name in rows[0]}
-    return [f"{name} {' / '.join(seen)}" for name, seen in values.items() if len(seen) > 1]
+    company = values.pop("company")
+    apart = [f"{name} {' / '.join(seen)}" for name, seen in values.items() if len(seen) > 1]
+    return apart + [DISTURBED] * (DISTURBED in company)
 
 
 def disturbed(record: dict[str, Any]) -> list[str]:

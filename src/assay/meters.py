@@ -29,6 +29,7 @@ class Meter:
         counts: sums by name, in seconds and joules.
         seen: what was seen at least once, such as a stranger's process.
         missing: why there is no energy; None where there is.
+        notes: whatever else was measured once, by name.
     """
 
     def __init__(self, gpus: list[str] | None = None, divided: bool = False) -> None:
@@ -42,6 +43,7 @@ class Meter:
         self.counts: dict[str, float] = {}
         self.seen: set[str] = set()
         self.missing: str | None = None
+        self.notes: dict[str, float] = {}
         self._divided = divided
         self._energy: list[_Counter] = []
         self._last: dict[str, float] | None = None
@@ -68,13 +70,14 @@ class Meter:
         self.seen |= set(kept["seen"])
 
     def total(self) -> dict[str, Any]:
-        """All so far: `counts`, `seen`, and why there is no energy (`missing`)."""
+        """All so far: `counts`, `seen`, why there is no energy (`missing`), and `notes`."""
         if self._last is not None:
             self._count()
         return {
             "counts": {name: round(value, 6) for name, value in self.counts.items()},
             "seen": sorted(self.seen),
             "missing": self.missing,
+            **self.notes,
         }
 
     def _count(self) -> None:

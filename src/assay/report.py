@@ -97,6 +97,7 @@ def _page(found: tables.Tables, drawn: list[dict[str, str]]) -> str:
         facts=_facts(found),
         clocks=clock.WORDS,
         no_energy=_no_energy(found),
+        taken=_taken(cells.summary(found)),
         style=(TEMPLATES / "style.css").read_text(),
         settings=json.dumps(study, indent=2),
     )
@@ -106,6 +107,12 @@ def _facts(found: tables.Tables) -> dict[str, Any]:
     """What the data set states, if it has been prepared."""
     prepared = (record for record in found.records.values() if record["stage"] == "prepare")
     return next((record["facts"] for record in prepared), {})
+
+
+def _taken(summary: cells.Cells) -> list[tuple[str, str]]:
+    """The columns of what trainings took, as far as it is known."""
+    known = [name for name in cells.MEASURED if name in summary[0]]
+    return [(name, name[:1].upper() + name[1:]) for name in ("experiment", "training", *known)]
 
 
 def _no_energy(found: tables.Tables) -> str:

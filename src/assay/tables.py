@@ -156,6 +156,13 @@ def _result(run: Run, study: dict, found: dict, troubles: dict, histories: dict)
             "disturbed": any(comparability.disturbed(record) for record in trainings),
             "crowded": any(comparability.crowded(record) for record in trainings),
             "joules": _joules(trainings),
+            "flops_per_sample": found[trained.folder]["flops_per_sample"],
+            "utilization": _utilization(found[trained.folder], histories[trained.folder]),
+            "peak_memory_bytes": max(record["peak_memory_bytes"] for record in trainings),
+            "peak_device_memory_bytes": max(
+                record["measured"].get("peak_device_memory_bytes", math.nan) for record in trainings
+            ),
+            "price": sum(_price(record, study["report"].get("price")) for record in trainings),
             "conditions": json.dumps([comparability.conditions(one) for one in trainings]),
         }
     return row | {f"{stage}_folder": r.folder if r else "" for stage, r in folders.items()}
@@ -173,6 +180,20 @@ def _to_target(record: dict[str, Any], history: list[dict[str, float]], study: d
 def _joules(records: list[dict[str, Any]]) -> float:
     """What trainings took together; not a number where that of one is not known."""
     return sum(record["measured"]["counts"].get("joules", math.nan) for record in records)
+
+
+def _utilization(record: dict[str, Any], history: list[dict[str, float]]) -> float:
+    """Operations per second of the steps, as a share of those of a matrix product."""
+    if record["flops_per_sample"] is None:
+        return math.nan
+    rate = record["flops_per_sample"] * history[-1]["samples"] / record["seconds"]["train"]
+    return rate / record["measured"]["peak_flops_per_second"]
+
+
+def _price(record: dict[str, Any], price: dict[str, Any] | None) -> float:
+    """Of a run's wall time on its GPUs, or on its cores where it has none; not a number if free."""
+    used = len(record["gpus"]) or record["device"]["threads"]
+    return used * record["seconds"]["wall"] / 3600 * price["per_hour"] if price else math.nan
 
 
 def _curve(run: Run, study: dict, found: dict, histories: dict) -> list[dict[str, Any]]:
@@ -239,6 +260,11 @@ def _summary(study: dict[str, Any], results: pd.DataFrame) -> pd.DataFrame:
                 "disturbed": int(done["disturbed"].sum()),
                 "crowded": int(done["crowded"].sum()),
                 "joules_mean": done["joules"].mean(skipna=False),
+                "flops_per_sample": done["flops_per_sample"].iloc[0],
+                "utilization_mean": done["utilization"].mean(skipna=False),
+                "peak_memory_bytes": int(done["peak_memory_bytes"].max()),
+                "peak_device_memory_bytes": done["peak_device_memory_bytes"].max(),
+                "price_mean": done["price"].mean(skipna=False),
             }
         rows.append(row)
     return pd.DataFrame(rows)
@@ -265,7 +291,7 @@ def _comparisons(study: dict[str, Any], results: pd.DataFrame) -> pd.DataFrame:
             difference = statistics.mean((ours[metric] - theirs[metric]).tolist())
             seconds = ours["training_seconds"] - theirs["training_seconds"]
             used = [json.loads(text) for text in (*ours["conditions"], *theirs["conditions"])]
-            apart = comparability.differences(condition for row in used for condition in row)
+            apart = comparability.obstacles(condition for row in used for condition in row)
             row |= {
                 "n": len(seeds),
                 "difference_mean": difference.mean,

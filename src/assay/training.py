@@ -14,7 +14,7 @@ from pytorch_lightning.plugins.environments import LightningEnvironment
 from safetensors.torch import load_file, save
 from torch import Tensor
 
-from assay import checkpoints, files, optimizers, plugins, randomness
+from assay import checkpoints, files, flops, optimizers, plugins, randomness
 from assay.batches import Batches, InOrder, home
 from assay.callbacks import Average, Frozen, History, Randomness
 from assay.faults import Exit, JobError
@@ -93,6 +93,7 @@ def fit(
     history = History(job, objective)
     resuming = Resuming(job, batches, history)
     state = resuming.load()
+    _count_operations(job, objective, batches, device)
     if state is None or not state["finished"]:
         trainer, steps = _trainer(job, resuming)
         in_order = InOrder(_to(validation, home(validation, device)), VALIDATION_BATCH_EXAMPLES)
@@ -103,6 +104,7 @@ def fit(
     with job.ledger.spend("write"):
         files.write(job.output / WEIGHTS, save(history.best_weights))
         files.write(job.output / HISTORY, _as_csv(history.rows).encode())
+    _measure_device(job, device)
     job.metrics = _metrics(objective, history)
     job.extra["monitor"] = {"metric": objective.MONITOR, "mode": objective.MODE}
 
@@ -139,6 +141,22 @@ def _trainer(job: Job, resuming: Resuming) -> tuple[pl.Trainer, Steps]:
         use_distributed_sampler=False,
     )
     return trainer, steps
+
+
+def _count_operations(
+    job: Job, objective: pl.LightningModule, batches: Batches, device: torch.device
+) -> None:
+    batch = batches.on_device(batches[0])
+    counted = flops.per_sample(objective.to(device), batch, autocast(job.settings))
+    job.extra["flops_per_sample"], job.extra["flops_missing_because"] = counted
+
+
+def _measure_device(job: Job, device: torch.device) -> None:
+    """Note what the device can do, and the most of its memory that the training held."""
+    if device.type == "cuda":
+        job.meter.notes["peak_device_memory_bytes"] = torch.cuda.max_memory_allocated(device)
+    peak = flops.peak_per_second(device, job.settings["precision"])
+    job.meter.notes["peak_flops_per_second"] = peak
 
 
 def _metrics(objective: pl.LightningModule, history: History) -> dict[str, float]:
