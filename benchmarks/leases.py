@@ -1,0 +1,131 @@
+"""How well jobs of two snakemakes fill four GPUs, and whether a GPU is ever held twice.
+
+Usage: python benchmarks/leases.py [jobs] [kills]; writes benchmarks/results/leases.csv. Needs a C
+compiler: the GPUs are made up, and jobs sleep on them.
+
+Half of the jobs belong to each snakemake. Each takes one or two GPUs for some seconds, and notes
+when it had which. The rival is arithmetic: all seconds of all GPUs, divided by four. With `kills`,
+so many jobs are killed at random and made again, and the time is compared with nothing.
+"""
+
+import contextlib
+import os
+import random
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import psutil
+import written
+
+PROJECT = Path(__file__).resolve().parent.parent
+sys.path.insert(0, str(PROJECT / "tests"))
+
+import fake_nvml  # noqa: E402
+
+GPUS = 4
+LONGEST_SECONDS = 4.0
+SNAKEFILE = """
+import json
+JOBS = json.load(open("jobs.json"))
+rule all:
+    input: expand("{i}.done", i=range(len(JOBS)))
+rule job:
+    output: "{i}.done"
+    retries: 100
+    resources: gpu=lambda wildcards: JOBS[int(wildcards.i)][0]
+    params: job=lambda wildcards: JOBS[int(wildcards.i)]
+    shell: "exec python job.py {params.job} {output}"
+"""
+JOB = """
+import os, sys, time
+from assay import leases
+number, seconds, output = int(sys.argv[1]), float(sys.argv[2]), sys.argv[3]
+held = leases.take(number, 1, lambda words: None, lambda: None)
+def note(what):
+    with open("../held.txt", "a") as file:
+        file.writelines(f"{time.monotonic()} {what} {uuid} {os.getpid()}\\n" for uuid in held)
+note("takes")
+time.sleep(seconds)
+note("leaves")
+open(output, "w").close()
+"""
+
+
+def begin(folder: Path, jobs: list[tuple[int, float]], around: dict[str, str]) -> subprocess.Popen:
+    """Start a snakemake with some jobs."""
+    folder.mkdir()
+    (folder / "Snakefile").write_text(SNAKEFILE)
+    (folder / "job.py").write_text(JOB)
+    (folder / "jobs.json").write_text(str([list(job) for job in jobs]))
+    command = [
+        "snakemake",
+        "--cores",
+        str(2 * GPUS),
+        "--resources",
+        f"gpu={GPUS}",
+        "--quiet",
+        "all",
+    ]
+    return subprocess.Popen(command, cwd=folder, env=around, stderr=subprocess.DEVNULL)
+
+
+def kill(workflows: list[subprocess.Popen], kills: int, draw: random.Random) -> None:
+    """Kill jobs at random until so many were hit."""
+    done = 0
+    while done < kills and any(workflow.poll() is None for workflow in workflows):
+        time.sleep(draw.uniform(0, 0.4))
+        below = psutil.Process().children(recursive=True)
+        with contextlib.suppress(psutil.Error, IndexError):  # it has just ended, or none has begun
+            draw.choice([each for each in below if "job.py" in each.cmdline()]).kill()
+            done += 1
+
+
+def held_twice(lines: list[str]) -> Iterator[str]:
+    """GPUs that a job took while another that was not killed had them."""
+    ended = {line.split()[3] for line in lines if " leaves " in line}
+    holders: dict[str, str] = {}
+    for line in sorted(lines, key=lambda line: float(line.split()[0])):
+        _, what, uuid, pid = line.split()
+        if what == "leaves":
+            holders.pop(uuid, None)
+        else:
+            if holders.get(uuid) in ended:
+                yield f"{uuid} was taken by {pid} while {holders[uuid]} had it"
+            holders[uuid] = pid
+
+
+def main(number: int, kills: int) -> None:
+    """Run both, and compare with what would be possible."""
+    draw = random.Random(0)
+    jobs = [(draw.choice((1, 2)), draw.uniform(1, LONGEST_SECONDS)) for _ in range(number)]
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        fake_nvml.build(folder)
+        gpus = fake_nvml.FakeGpus(folder, folder / "gpus.txt", count=GPUS)
+        around = {**os.environ, **gpus.environment, "ASSAY_LEASES": str(folder / "leases"),
+                  "PYTHONPATH": str(PROJECT / "src")}  # fmt: skip
+        workflows = [begin(folder / str(half), jobs[half::2], around) for half in (0, 1)]
+        kill(workflows, kills, draw)
+        if any(workflow.wait() for workflow in workflows):
+            sys.exit("a snakemake failed")
+        lines = (folder / "held.txt").read_text().splitlines()
+    if faults := list(held_twice(lines)):
+        sys.exit("\n".join(faults))
+    times = [float(line.split()[0]) for line in lines]
+    taken, least = max(times) - min(times), sum(each * span for each, span in jobs) / GPUS
+    print(f"{number} jobs on {GPUS} GPUs, {kills} kills: no GPU was held twice")
+    print(f"{taken:.1f} s from the first lease to the last; {least:.1f} s is the least possible")
+    if not kills:
+        rows = [("arithmetic", number / least, 1.0), ("Assay", number / taken, least / taken)]
+        written.table("leases", ["task", "variant", "rate", "ratio"],
+                      [("100 jobs of 1 and 2 GPUs", *row) for row in rows])  # fmt: skip
+        print(f"leases fill the GPUs at {least / taken:.2f} times the least possible")
+
+
+if __name__ == "__main__":
+    words = [int(word) for word in sys.argv[1:]]
+    main(*(words + [100, 0][len(words) :]))
