@@ -12,6 +12,7 @@ from types import FrameType
 from assay.faults import Exit, JobError
 
 PARENT = "ASSAY_PARENT"  # the process that started this job, as `mark` writes it
+WORKFLOW = "ASSAY_WORKFLOW"  # the one that planned it, perhaps on another machine
 GRACE_SECONDS = 30.0
 LOOK_SECONDS = 0.3
 ATTEMPTS = "attempts.json"

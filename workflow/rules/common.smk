@@ -51,7 +51,8 @@ from assay.execution import Execution
 
 FULL_BYTES = 100_000  # a disk with less room than this is full
 TORCH_STAGES = ("pretrain", "finetune", "evaluate")
-LOCAL = workflow.nodes is None  # jobs run on this machine, not on a cluster
+# Jobs run on this machine, and this process is not itself a part of one.
+LOCAL = workflow.is_main_process and workflow.nodes is None
 HELD = []  # the lock of this folder
 
 # Nothing of a plan can be freed while it grows; to look for that takes a fifth of the time.
@@ -82,7 +83,15 @@ def read_study():
             f"{files[0]}: device: gpu: there is no NVIDIA GPU here, or {devices.VISIBLE} or "
             "--resources gpu=0 hides it: write auto or cpu"
         )
+    if workflow.is_main_process:
+        hand_down(found["device"])
     return planned
+
+
+def hand_down(device):
+    """Tell the jobs what `auto` means: they read the study again, on machines with other devices."""
+    settings = workflow.config_settings
+    settings.config_args = [*settings.config_args, f"device={device}"]
 
 
 def before_planning(prepare_dag):
@@ -296,15 +305,24 @@ def needs_of(stage, **files):
     return needs
 
 
-def why_failed(folder, log, code):
-    """What a job has left word of, or what its end tells; then this leaves word of it."""
-    found = records.failure(folder)
+def cores_in_all():
+    """How many cores jobs have at once, on this machine or on a cluster."""
+    return workflow.cores if workflow.nodes is None else workflow.nodes * WIDTH
+
+
+def why_failed(folder, logs, code, told):
+    """What a job has left word of, or what its end tells; then this leaves word of it.
+
+    Of a job on a cluster the executor tells instead, and has a log of its own, the last.
+    """
+    found, log = records.failure(folder), logs[0]
     if not found:
+        log = logs[-1]
         words = Path(log).read_text(errors="replace") if Path(log).exists() else ""
         if shutil.disk_usage(".").free < FULL_BYTES:
             code = faults.Exit.DISK
         found = {
-            "reason": faults.ended(code, words),
+            "reason": told or faults.ended(code, words),
             "code": 1 if code is None else code,
         }
         with contextlib.suppress(OSError):
@@ -328,7 +346,7 @@ def explanation():
     page = None
     if PLAN.folder in due:
         page = why.of_report(PLAN, due) or due[PLAN.folder]
-    return why.table(why.reasons(PLAN, due), workflow.cores or 1, page)
+    return why.table(why.reasons(PLAN, due), cores_in_all(), page)
 
 
 class Explained(logging.Formatter):
@@ -381,7 +399,7 @@ class Brief(logging.Formatter):
         self.handler.last_msg_was_job_info = True  # no empty line before each job
         event = getattr(record, "event", None)
         if event == LogEvent.RUN_INFO:
-            self.progress.expect(record.stats, workflow.cores)
+            self.progress.expect(record.stats, cores_in_all())
             return "\n".join([*explanation(), ""])
         elif event == LogEvent.JOB_INFO:
             words = [record.rule_name, *map(str, record.wildcards.values())][:3]
@@ -389,10 +407,12 @@ class Brief(logging.Formatter):
         elif event == LogEvent.JOB_FINISHED:
             return self.progress.finish(record.job_id)
         elif event == LogEvent.JOB_ERROR and record.log:
-            log, made = (
-                str(files[0]).split(" (")[0] for files in (record.log, record.output)
+            logs, made = (
+                [str(file).split(" (")[0] for file in files]
+                for files in (record.log, record.output)
             )
-            reason = why_failed(Path(made).parent, log, self.codes.get(log))
+            code = self.codes.get(logs[0])
+            reason = why_failed(Path(made[0]).parent, logs, code, record.rule_msg)
             return self.progress.fail(record.jobid, reason)
         elif event == LogEvent.ERROR and "CalledProcessError in file" in record.msg:
             for log, code, number in self.ENDED.findall(record.msg):
@@ -429,6 +449,8 @@ EXECUTION_JSON = (
     .replace("}", "}}")
 )
 os.environ[supervision.PARENT] = supervision.mark(os.getpid())
+if workflow.is_main_process:
+    os.environ[supervision.WORKFLOW] = os.environ[supervision.PARENT]
 GPUS = 1 if STUDY["device"] == "gpu" else 0
 if GPUS and workflow.is_main_process and LOCAL:
     # Jobs lease theirs, and would wait; this keeps more of them from being started.
