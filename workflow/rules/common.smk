@@ -51,12 +51,23 @@ from assay.execution import Execution
 
 FULL_BYTES = 100_000  # a disk with less room than this is full
 TORCH_STAGES = ("pretrain", "finetune", "evaluate")
-# Jobs run on this machine, and this process is not itself a part of one.
-LOCAL = workflow.is_main_process and workflow.nodes is None
 HELD = []  # the lock of this folder
 
 # Nothing of a plan can be freed while it grows; to look for that takes a fifth of the time.
 gc.disable()
+
+
+def is_local():
+    """Whether jobs run on this machine, and this process is not itself a part of one.
+
+    Snakemake tells its executor only once this file is read; `-j` may mean cores or jobs until then.
+    """
+    elsewhere = (
+        workflow.non_local_exec
+        if workflow.executor_plugin
+        else workflow.nodes is not None
+    )
+    return workflow.is_main_process and not elsewhere
 
 
 def read_study():
@@ -70,7 +81,7 @@ def read_study():
         beside = Path(os.path.relpath(Path(workflow.basedir, "config.yaml")))
         files = [Path("config.yaml") if Path("config.yaml").exists() else beside]
         workflow.configfiles.append(str(files[0]))
-    if LOCAL and workflow.global_resources.get("gpu") == 0:
+    if is_local() and workflow.global_resources.get("gpu") == 0:
         os.environ[devices.VISIBLE] = ""
     # Exits are not raised errors: to those Snakemake would add where in this file they were raised.
     try:
@@ -78,7 +89,7 @@ def read_study():
         planned = plan.Plan(found)
     except (study.StudyError, identity.CodeError) as error:
         sys.exit(str(error))
-    if found["device"] == "gpu" and LOCAL and not devices.count():
+    if found["device"] == "gpu" and is_local() and not devices.count():
         sys.exit(
             f"{files[0]}: device: gpu: there is no NVIDIA GPU here, or {devices.VISIBLE} or "
             "--resources gpu=0 hides it: write auto or cpu"
@@ -112,7 +123,7 @@ def before_planning(prepare_dag):
                 take_lock()
                 refuse_read_only()
                 due = trainings_due()
-                if LOCAL and due:
+                if is_local() and due:
                     keep_to_cores()
                     warm_up(len(due))
                 link_runs()
@@ -162,13 +173,15 @@ def trainings_due():
 
 def places(threads):
     """How many cores a job takes: those of its threads, or all where it is to be alone."""
-    alone = EXECUTION.timing == "exclusive" and STUDY["device"] == "cpu" and LOCAL
+    alone = EXECUTION.timing == "exclusive" and STUDY["device"] == "cpu" and is_local()
     return workflow.cores if alone else threads
 
 
 def keep_to_cores():
     """Take no more cores than a container grants, and refuse jobs that are wider than those."""
     granted = cores.available()
+    if workflow.nodes is not None:  # `-j` without an executor means cores
+        workflow.global_resources["_cores"] = workflow.nodes
     if workflow.cores == available_cpu_count() > granted:  # what `cores: all` has found
         workflow.global_resources["_cores"] = granted
     if WIDTH > workflow.cores:
@@ -194,7 +207,7 @@ def pass_on_termination():
             job.terminate()
         finish(number, frame)
 
-    if LOCAL:
+    if is_local():
         signal.signal(signal.SIGTERM, terminate)
 
 
@@ -452,7 +465,7 @@ os.environ[supervision.PARENT] = supervision.mark(os.getpid())
 if workflow.is_main_process:
     os.environ[supervision.WORKFLOW] = os.environ[supervision.PARENT]
 GPUS = 1 if STUDY["device"] == "gpu" else 0
-if GPUS and workflow.is_main_process and LOCAL:
+if GPUS and is_local():
     # Jobs lease theirs, and would wait; this keeps more of them from being started.
     usable = devices.count()
     usable = min(usable, workflow.global_resources.get("gpu", usable))
