@@ -35,6 +35,18 @@ def workflow() -> int | None:
     return int(marked.partition(":")[0]) if marked and is_alive(marked) else None
 
 
+def ancestors(pid: int) -> set[int]:
+    """A process and those that started it."""
+    found: set[int] = set()
+    while pid > 0 and pid not in found:
+        found.add(pid)
+        try:
+            pid = int(Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[1])
+        except OSError:
+            break
+    return found
+
+
 class Supervision:
     """Turns a signal, or the end of the workflow, into a stop that loses nothing.
 
