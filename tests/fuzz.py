@@ -210,8 +210,8 @@ def content(checkout: Checkout) -> dict[str, object]:
 def untimed(path: Path) -> str:
     """A table without its columns of times, memory and interruptions."""
     table = pd.read_csv(path, dtype=str)
-    other = ("seconds", "share", "bytes", "started", "attempts", "resumed", "reached", "company",
-             "disturbed", "crowded", "joules", "utilization")  # fmt: skip
+    other = ("seconds", "share", "bytes", "started", "attempts", "resumed", "reached",
+             "conditions", "disturbed", "crowded", "joules", "utilization", "price")  # fmt: skip
     return table[[name for name in table if not any(word in name for word in other)]].to_csv()
 
 
