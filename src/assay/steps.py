@@ -84,6 +84,9 @@ class Steps(Callback):
         self.context = trainer.precision_plugin.train_step_context
         if trainer.precision == "32-true":
             self.context = contextlib.nullcontext
+        if trainer.world_size > 1:  # through the wrapper that averages gradients over the devices
+            self.training_step = trainer.strategy.training_step
+            self.context = contextlib.nullcontext
 
     def on_train_batch_start(
         self, trainer: pl.Trainer, module: pl.LightningModule, *_: Any
@@ -124,8 +127,10 @@ class Steps(Callback):
             place = (self.batches.next - 1) % self.batches.per_round
             if place % accumulate == 0:
                 optimizer.zero_grad()
-            loss = self._backward(trainer, batch, place)
-            if (place + 1) % accumulate == 0:
+            last = (place + 1) % accumulate == 0
+            with contextlib.nullcontext() if last else trainer.strategy.block_backward_sync():
+                loss = self._backward(trainer, batch, place)
+            if last:
                 counter.increment_ready()
                 optimizer.step()
                 counter.increment_completed()

@@ -105,6 +105,7 @@ def before_planning(prepare_dag):
                 due = trainings_due()
                 if LOCAL and due:
                     keep_to_cores()
+                    keep_to_gpus()
                     warm_up(len(due))
                 link_runs()
             dates.settle(PLAN)
@@ -165,8 +166,19 @@ def keep_to_cores():
     if WIDTH > workflow.cores:
         sys.exit(
             f"{workflow.configfiles[0]}: a training takes {WIDTH} threads (threads: "
-            f"{STUDY['threads']}, loader_workers: {EXECUTION.loader_workers}), and "
+            f"{STUDY['threads']}, loader_workers: {EXECUTION.loader_workers}, devices: "
+            f"{STUDY['devices']}), and "
             f"{workflow.cores} are to be used here: write fewer, or go where there are more"
+        )
+
+
+def keep_to_gpus():
+    """Refuse jobs of more GPUs than there are."""
+    usable = workflow.global_resources.get("gpu", 0) // EXECUTION.jobs_per_gpu
+    if GPUS and STUDY["devices"] > usable:
+        sys.exit(
+            f"{workflow.configfiles[0]}: a training takes {STUDY['devices']} GPUs (devices), and "
+            f"{usable} can be used here: write fewer, or go where there are more"
         )
 
 
@@ -420,7 +432,8 @@ PLAN = read_study()
 STUDY = PLAN.study
 STUDY_JSON = identity.canonical(STUDY)
 EXECUTION = Execution(**PLAN.execution)
-WIDTH = STUDY["threads"] + EXECUTION.loader_workers  # threads of a training
+# threads of a training
+WIDTH = STUDY["devices"] * (STUDY["threads"] + EXECUTION.loader_workers)
 os.environ |= cores.environment(STUDY["threads"])
 # Not among a rule's params, for it is no part of what a run is. The braces are for Snakemake.
 EXECUTION_JSON = (
