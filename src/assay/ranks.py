@@ -124,7 +124,9 @@ def _fork(count: int) -> tuple[int, dict[int, int]]:
 
 def _joined(job: Job, rank: Rank, server: socket.socket) -> Iterator[Rank]:
     """Join the others, and part from them once all are done."""
-    torch.set_num_threads(job.settings["threads"])
+    threads = job.settings["threads"]
+    os.environ["OMP_NUM_THREADS"] = str(threads)  # else Lightning takes what it thinks best
+    torch.set_num_threads(threads)
     on_gpu = job.settings["device"] == "gpu"
     if on_gpu:
         torch.cuda.set_device(rank.number)

@@ -102,11 +102,14 @@ class Steps(Callback):
             return
         self._round(trainer, module)
 
+        wrapped = trainer.strategy.model  # where it is, it would take part in a step of nothing
+
         def nothing(*_: Any) -> None:
             del module.training_step
-            module.automatic_optimization = True
+            module.automatic_optimization, trainer.strategy.model = True, wrapped
 
         module.automatic_optimization, module.training_step = False, nothing
+        trainer.strategy.model = module
 
     def on_train_batch_end(
         self, trainer: pl.Trainer, module: pl.LightningModule, outputs: Any, *_: Any
