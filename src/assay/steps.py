@@ -82,11 +82,12 @@ class Steps(Callback):
     def on_train_start(self, trainer: pl.Trainer, module: pl.LightningModule) -> None:
         self.numbered = _is_numbered(self.training_step)
         self.context = trainer.precision_plugin.train_step_context
+        self.alone = contextlib.nullcontext
         if trainer.precision == "32-true":
             self.context = contextlib.nullcontext
         if trainer.world_size > 1:  # through the wrapper that averages gradients over the devices
             self.training_step = trainer.strategy.training_step
-            self.context = contextlib.nullcontext
+            self.context, self.alone = contextlib.nullcontext, trainer.strategy.block_backward_sync
 
     def on_train_batch_start(
         self, trainer: pl.Trainer, module: pl.LightningModule, *_: Any
@@ -131,7 +132,7 @@ class Steps(Callback):
             if place % accumulate == 0:
                 optimizer.zero_grad()
             last = (place + 1) % accumulate == 0
-            with contextlib.nullcontext() if last else trainer.strategy.block_backward_sync():
+            with contextlib.nullcontext() if last else self.alone():
                 loss = self._backward(trainer, batch, place)
             if last:
                 counter.increment_ready()
