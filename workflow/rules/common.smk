@@ -174,7 +174,6 @@ def keep_to_cores():
 
 def keep_to_gpus():
     """Refuse jobs of more GPUs than there are."""
-    usable = workflow.global_resources.get("gpu", 0) // EXECUTION.jobs_per_gpu
     if GPUS and STUDY["devices"] > usable:
         sys.exit(
             f"{workflow.configfiles[0]}: a training takes {STUDY['devices']} GPUs (devices), and "
