@@ -2,6 +2,8 @@
 
 import os
 import signal
+import subprocess
+import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -27,7 +29,7 @@ from test_resuming import (
 )  # fmt: skip
 from test_training import fitted
 
-from assay import batches, callbacks, outputs, randomness, records, tables
+from assay import batches, callbacks, outputs, randomness, ranks, records, tables
 from assay.execution import Execution
 from assay.faults import Exit
 from assay.objectives.classification import Classification
@@ -41,11 +43,6 @@ def on(devices: int, **changes: object) -> dict:
 def only_in(number: int, act: Callable[[], None] = die) -> Callable[[], None]:
     """Act in the process of one device alone."""
     return lambda: act() if dist.get_rank() == number else None
-
-
-def children() -> list[psutil.Process]:
-    return [each for each in psutil.Process().children(recursive=True)
-            if each.status() != psutil.STATUS_ZOMBIE]  # fmt: skip
 
 
 def reason(folder: Path) -> str:
@@ -157,11 +154,13 @@ def test_loader_workers_of_each_device_change_no_byte() -> None:
         assert result(runs / "ahead") == result(runs / "plain")
 
 
-@pytest.mark.parametrize("end", ("in peace", "rank 0 is killed", "another is killed", "a fault"))
+@pytest.mark.parametrize(
+    "end", ("in peace", "rank 0 is killed", "another is killed", "a fault", "a fault of rank 0")
+)
 def test_no_process_is_left_over(end: str) -> None:
     acts = {
         "in peace": lambda: None, "rank 0 is killed": only_in(0), "another is killed": only_in(2),
-        "a fault": only_in(1, lambda: 1 / 0),
+        "a fault": only_in(1, lambda: 1 / 0), "a fault of rank 0": only_in(0, lambda: 1 / 0),
     }  # fmt: skip
     with workshop() as (data, runs):
         seen = []
@@ -187,6 +186,32 @@ def test_a_fault_on_another_device_is_told_in_its_own_words() -> None:
         assert attempt(work, in_step(4, only_in(1, fail))) == Exit.MEMORY
         assert "the process of device 1: the machine has too little memory" in reason(runs / "a")
         assert attempt(work) == 0
+
+
+def test_rank_0_ends_even_where_it_hangs_because_another_has_ended() -> None:
+    def hang() -> None:
+        ranks.HANG_SECONDS = 0.5
+        in_step(4, only_in(1))()
+        in_step(5, only_in(0, lambda: time.sleep(60)))()  # it counts operations in a step before
+
+    with workshop() as (data, runs):
+        begun = time.monotonic()
+        assert attempt(train(data, runs / "a", on(2)), hang) == Exit.STOPPED
+        assert time.monotonic() - begun < 30
+        assert "device 1 was killed (SIGKILL)" in reason(runs / "a")
+
+
+def test_more_gpus_than_there_are_are_refused_before_the_first_job(
+    checkout: Checkout, fake_gpus: Callable
+) -> None:
+    checkout.write_study(checkout.study() | {"device": "gpu", "devices": 2})
+    path = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])
+    done = subprocess.run(
+        ["snakemake", "--cores", "2"], cwd=checkout.folder, capture_output=True, text=True,
+        env={**os.environ, "PATH": path, **fake_gpus(count=1).environment},
+    )  # fmt: skip
+    assert "a training takes 2 GPUs (devices), and 1 can be used here" in done.stderr
+    assert not (checkout.folder / "results").exists()
 
 
 def test_sigterm_saves_on_all_devices() -> None:

@@ -103,7 +103,9 @@ def started(job: Job, count: int) -> Iterator[Rank]:
     except JobError:
         raise
     except Exception as error:
-        raise crew.cause() or error from error
+        if cause := crew.cause():
+            raise cause from error
+        raise
     finally:
         crew.end()
 
