@@ -15,9 +15,11 @@ STAMP := .venv/installed-$(shell { cat requirements.lock requirements-torch.lock
   pwd -P; "$(BASE)" --version; } 2> /dev/null | cksum | cut -d ' ' -f 1)
 INSIDE := PATH="$$PWD/.venv/bin:$$PATH"
 SECONDS ?= 60
+# The plugin for clusters, beside the packages of the environment: each snakemake that finds it pays.
+PLUGIN := .venv/slurm-$(shell cksum < requirements-slurm.lock | cut -d ' ' -f 1)
 OF_STUDY := $(if $(STUDY),--study "$(STUDY)")
 
-.PHONY: help report plan why verify accept store clean-store test fuzz lint lock environment clean-environment
+.PHONY: help report plan why verify accept store clean-store test test-slurm slurm fuzz lint lock environment clean-environment
 
 help: ## show this list
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' Makefile | expand -t 20
@@ -46,6 +48,9 @@ clean-store: environment ## delete runs that no study refers to any more, after 
 test: environment ## run the tests; ARGUMENTS goes to pytest
 	@$(INSIDE) python -m pytest -n auto $(ARGUMENTS)
 
+test-slurm: environment $(PLUGIN) ## run a study on a SLURM of one node, made and stopped here; needs root and apt
+	@$(INSIDE) PYTHONPATH="$$PWD/$(PLUGIN)" python tests/slurm.py $(ARGUMENTS)
+
 fuzz: environment ## kill the default study at random for SECONDS, and compare its bytes
 	@$(INSIDE) python tests/fuzz.py --seconds $(SECONDS) $(ARGUMENTS)
 
@@ -59,6 +64,10 @@ lock: ## pin the newest packages that pyproject.toml admits; needs uv
 	@uv pip compile pyproject.toml --extra dev --universal --python-version 3.11 --generate-hashes \
 	  --no-header --no-annotate --upgrade --constraint requirements-torch.lock $(UNLOCKED) \
 	  --output-file requirements.lock > /dev/null
+	@uv pip compile pyproject.toml --extra slurm --universal --python-version 3.11 --generate-hashes \
+	  --no-header --no-annotate --constraint requirements-torch.lock --constraint requirements.lock \
+	  $(UNLOCKED) $$(sed -n 's/^\([a-z0-9._-]*\)==.*/--no-emit-package \1/p' requirements.lock) \
+	  --output-file requirements-slurm.lock > /dev/null
 
 # torch and what only its CUDA build needs are left to the step that installs torch.
 UNLOCKED := $(foreach package,torch triton cuda-bindings cuda-pathfinder cuda-toolkit \
@@ -78,6 +87,15 @@ install:
 	@.venv/bin/python -m pip install --quiet --disable-pip-version-check -r requirements-torch.lock
 	@.venv/bin/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
 	@touch "$(STAMP)"
+
+slurm: environment ## add to .venv what `snakemake --profile profiles/slurm` needs
+	@.venv/bin/python -m pip install --quiet --disable-pip-version-check --require-hashes --no-deps -r requirements-slurm.lock
+
+$(PLUGIN): | environment
+	@rm -rf $@ $@.part
+	@.venv/bin/python -m pip install --quiet --disable-pip-version-check --require-hashes --no-deps \
+	  --target $@.part -r requirements-slurm.lock
+	@mv $@.part $@
 
 clean-environment: ## remove .venv
 	@rm -rf .venv

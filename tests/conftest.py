@@ -35,11 +35,22 @@ class Checkout:
                 shutil.copy(source, folder / part)
         return cls(folder)
 
-    def run(self, *command: str) -> subprocess.CompletedProcess:
+    @property
+    def environment(self) -> dict[str, str]:
+        """As on a machine without a GPU that nobody else uses."""
         path = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])
-        environment = {**os.environ, "PATH": path, "PYTHONPATH": "src", "CUDA_VISIBLE_DEVICES": ""}
+        leases = str(self.folder / ".leases")
+        own = {"PATH": path, "PYTHONPATH": "src", "ASSAY_LEASES": leases}
+        return {**os.environ, **own, "CUDA_VISIBLE_DEVICES": ""}
+
+    def run(self, *command: str) -> subprocess.CompletedProcess:
         return subprocess.run(
-            command, cwd=self.folder, env=environment, capture_output=True, text=True, timeout=500
+            command,
+            cwd=self.folder,
+            env=self.environment,
+            capture_output=True,
+            text=True,
+            timeout=500,
         )
 
     def snakemake(self, *arguments: str) -> str:
@@ -90,12 +101,10 @@ def tiny_study() -> dict:
 
 def start(checkout: Checkout, cores: int) -> subprocess.Popen:
     """Type `snakemake`, in a process group of its own."""
-    path = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])
-    environment = {**os.environ, "PATH": path, "CUDA_VISIBLE_DEVICES": ""}
     with (checkout.folder / "terminal.txt").open("w") as terminal:
         return subprocess.Popen(
-            ["snakemake", "--cores", str(cores)], cwd=checkout.folder, env=environment,
-            stdout=terminal, stderr=terminal, start_new_session=True,
+            ["snakemake", "--cores", str(cores)], cwd=checkout.folder,
+            env=checkout.environment, stdout=terminal, stderr=terminal, start_new_session=True,
         )  # fmt: skip
 
 

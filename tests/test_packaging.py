@@ -9,6 +9,7 @@ from conftest import PROJECT
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
+PINNED = re.compile(r"^([a-z0-9._-]+)==([^\s;\\]+)", re.MULTILINE)
 CONDA_NAMES = {"pytorch": "torch", "docstring_parser": "docstring-parser"}
 
 
@@ -24,7 +25,7 @@ def required() -> dict[str, Requirement]:
 def locked() -> dict[str, str]:
     text = (PROJECT / "requirements.lock").read_text()
     text += (PROJECT / "requirements-torch.lock").read_text()
-    return dict(re.findall(r"^([a-z0-9._-]+)==([^\s;\\]+)", text, re.MULTILINE))
+    return dict(PINNED.findall(text))
 
 
 def test_the_conda_environment_asks_for_the_same_packages_as_pyproject() -> None:
@@ -41,10 +42,18 @@ def test_the_lock_pins_a_version_that_pyproject_admits(name: str) -> None:
     assert locked()[name] in required()[name].specifier
 
 
-def test_every_locked_package_has_a_hash_and_no_address() -> None:
-    text = (PROJECT / "requirements.lock").read_text()
+def test_the_plugin_for_slurm_is_pinned_and_not_installed_by_default() -> None:
+    [plugin] = map(Requirement, project()["optional-dependencies"]["slurm"])
+    slurm = dict(PINNED.findall((PROJECT / "requirements-slurm.lock").read_text()))
+    assert str(plugin.specifier) == f"=={slurm[plugin.name]}"
+    assert not slurm.keys() & locked().keys()
+
+
+@pytest.mark.parametrize(("name", "least"), [("requirements", 50), ("requirements-slurm", 1)])
+def test_every_locked_package_has_a_hash_and_no_address(name: str, least: int) -> None:
+    text = (PROJECT / f"{name}.lock").read_text()
     entries = re.split(r"^(?=[a-z0-9])", text, flags=re.MULTILINE)[1:]
-    assert len(entries) > 50
+    assert len(entries) > least
     assert all("--hash=sha256:" in entry for entry in entries)
     assert "://" not in text
 

@@ -122,6 +122,26 @@ def test_the_page_needs_nothing_from_outside(finished: Checkout) -> None:
     assert page.count("<svg") == 3
 
 
+def test_another_rule_of_training_time_makes_the_report_alone_again(copy: Checkout) -> None:
+    copy.edit("config.yaml", "clock: steps", "clock: mlperf")
+    assert copy.planned() == {"report": 1}
+    copy.snakemake()
+    counted = ("data", "train", "validate", "checkpoint", "rest", "lost")
+    for row in read(copy, "results.csv"):
+        folders = [row["pretrain_folder"], row["finetune_folder"]]
+        ledgers = [
+            json.loads((copy.folder / folder / "record.json").read_text())["seconds"]
+            for folder in folders
+            if folder
+        ]
+        expected = sum(ledger[phase] for ledger in ledgers for phase in counted)
+        assert float(row["training_seconds"]) == pytest.approx(expected)
+        to_target = float(row["seconds_to_target"])
+        assert to_target <= expected or to_target == float("inf")
+    page = (copy.folder / "reports/digits/index.html").read_text()
+    assert "Training counts all from the first look at the data" in page
+
+
 def test_every_ledger_sums_to_its_wall_time(finished: Checkout) -> None:
     for path in (finished.folder / "results").glob("[!c]*/*/*/record.json"):
         seconds = json.loads(path.read_text())["seconds"]

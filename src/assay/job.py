@@ -14,7 +14,7 @@ from assay.clock import Ledger
 from assay.execution import Execution
 from assay.faults import Exit, JobError
 from assay.meters import Meter
-from assay.supervision import PARENT, Supervision
+from assay.supervision import WORKFLOW, Supervision
 
 
 class Job:
@@ -180,7 +180,7 @@ def explained(name: str, settings: dict[str, Any] | None, output: Path) -> Itera
     Within one call of snakemake, a run that failed for a reason that lasts is not tried again.
     """
     try:
-        earlier, workflow = records.failure(output), os.environ.get(PARENT)
+        earlier, workflow = records.failure(output), os.environ.get(WORKFLOW)
         again = earlier and workflow and earlier.get("workflow") == workflow
         if again and earlier["code"] in faults.LASTING:
             raise JobError(earlier["reason"], Exit(earlier["code"]))
@@ -191,7 +191,7 @@ def explained(name: str, settings: dict[str, Any] | None, output: Path) -> Itera
         if code == Exit.CODE:
             traceback.print_exc()
         print(f"{name}: {reason}", file=sys.stderr, flush=True)
-        failure = {"reason": reason, "code": int(code), "workflow": os.environ.get(PARENT)}
+        failure = {"reason": reason, "code": int(code), "workflow": os.environ.get(WORKFLOW)}
         try:
             records.write_failure(output, failure)
         except OSError as fault:

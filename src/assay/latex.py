@@ -7,7 +7,7 @@ from typing import Any
 
 import pandas as pd
 
-from assay import cells
+from assay import cells, clock
 from assay.tables import Tables
 
 SPECIAL = {
@@ -70,7 +70,7 @@ def _table(rows: cells.Cells, metric: str) -> str:
 
 def _numbers(tables: Tables):
     """Each number of the report: its command, how it is shown, its value, estimator and runs."""
-    metric = tables.metric
+    metric, rule = tables.metric, tables.study["report"]["clock"]
     shown = dict(zip(tables.summary["experiment"], cells.summary(tables), strict=True))
     for row in tables.summary.to_dict("records"):
         if row["n"]:
@@ -81,7 +81,7 @@ def _numbers(tables: Tables):
                 f"{metric}_high": (_or_none(metric, row[f"{metric}_high"]), "Student's t, 95%"),
                 "training_seconds_mean": (
                     shown[row["experiment"]]["training"],
-                    "mean over seeds of the ledgers' train, pretraining included",
+                    f"mean over seeds of {clock.WORDS[rule]}, pretraining included",
                 ),
                 "seconds_to_target_median": (
                     shown[row["experiment"]]["to target"],

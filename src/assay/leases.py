@@ -14,7 +14,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO
 
-from assay import devices
+from assay import devices, supervision
 from assay.devices import Gpu
 from assay.faults import Exit, JobError
 
@@ -158,7 +158,9 @@ def _stranger(gpu: Gpu, jobs_per_gpu: int) -> str:
     """Who uses a GPU without a lease, if anybody; asked by one who has a lock on it."""
     places = [f"{gpu.uuid}.{place}" for place in range(jobs_per_gpu)] if jobs_per_gpu > 1 else []
     holders = {_holder(place) for place in places} - {os.getpid(), None}
-    foreign = [pid for pid in gpu.processes if not _ancestors(pid) & (holders | {os.getpid()})]
+    foreign = [
+        pid for pid in gpu.processes if not supervision.ancestors(pid) & (holders | {os.getpid()})
+    ]
     if foreign:
         return f"used by process {foreign[0]}, which has no lease"
     if gpu.used_bytes > FOREIGN_BYTES and not holders:
@@ -223,15 +225,3 @@ def _holder(name: str) -> int | None:
         except BlockingIOError:
             words = file.read().split()
             return int(words[1]) if len(words) > 1 else None
-
-
-def _ancestors(pid: int) -> set[int]:
-    """A process and those that started it."""
-    found: set[int] = set()
-    while pid > 0 and pid not in found:
-        found.add(pid)
-        try:
-            pid = int(Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[1])
-        except OSError:
-            break
-    return found

@@ -19,7 +19,6 @@ THROTTLED = {  # reasons of NVML for which a GPU runs slower than its load asks 
     0x40: "hot",
     0x80: "short of power",
 }
-POWER_CAP = 0x04  # at its power limit, as GPUs under full load often are
 
 
 class Meter:
@@ -250,8 +249,9 @@ def _company(uuid: str) -> set[str]:
     except pynvml.NVMLError:
         return {"the GPU did not answer"}
     found = {f"GPU {words}" for bit, words in THROTTLED.items() if reasons & bit}
-    others = set(devices.processes(handle)) - _descendants(os.getpid()).keys()
-    return found | ({"another process on the GPU"} if others else set())
+    computing = devices.processes(handle)
+    strange = any(os.getpid() not in supervision.ancestors(pid) for pid in computing)
+    return found | ({"another process on the GPU"} if strange else set())
 
 
 def _processor() -> dict[str, float]:

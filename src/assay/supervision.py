@@ -14,6 +14,7 @@ from types import FrameType
 from assay.faults import Exit, JobError
 
 PARENT = "ASSAY_PARENT"  # the process that started this job, as `mark` writes it
+WORKFLOW = "ASSAY_WORKFLOW"  # the one that planned it, perhaps on another machine
 GRACE_SECONDS = 30.0
 LOOK_SECONDS = 0.3
 ATTEMPTS = "attempts.json"
@@ -43,6 +44,18 @@ def end_with(parent: int) -> None:
         ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
     if os.getppid() != parent:
         os._exit(1)
+
+
+def ancestors(pid: int) -> set[int]:
+    """A process and those that started it."""
+    found: set[int] = set()
+    while pid > 0 and pid not in found:
+        found.add(pid)
+        try:
+            pid = int(Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[1])
+        except OSError:
+            break
+    return found
 
 
 class Supervision:

@@ -51,11 +51,23 @@ from assay.execution import Execution
 
 FULL_BYTES = 100_000  # a disk with less room than this is full
 TORCH_STAGES = ("pretrain", "finetune", "evaluate")
-LOCAL = workflow.nodes is None  # jobs run on this machine, not on a cluster
 HELD = []  # the lock of this folder
 
 # Nothing of a plan can be freed while it grows; to look for that takes a fifth of the time.
 gc.disable()
+
+
+def is_local():
+    """Whether jobs run on this machine, and this process is not itself a part of one.
+
+    Snakemake tells its executor only once this file is read; `-j` may mean cores or jobs until then.
+    """
+    elsewhere = (
+        workflow.non_local_exec
+        if workflow.executor_plugin
+        else workflow.nodes is not None
+    )
+    return workflow.is_main_process and not elsewhere
 
 
 def read_study():
@@ -69,7 +81,7 @@ def read_study():
         beside = Path(os.path.relpath(Path(workflow.basedir, "config.yaml")))
         files = [Path("config.yaml") if Path("config.yaml").exists() else beside]
         workflow.configfiles.append(str(files[0]))
-    if LOCAL and workflow.global_resources.get("gpu") == 0:
+    if is_local() and workflow.global_resources.get("gpu") == 0:
         os.environ[devices.VISIBLE] = ""
     # Exits are not raised errors: to those Snakemake would add where in this file they were raised.
     try:
@@ -77,12 +89,20 @@ def read_study():
         planned = plan.Plan(found)
     except (study.StudyError, identity.CodeError) as error:
         sys.exit(str(error))
-    if found["device"] == "gpu" and LOCAL and not devices.count():
+    if found["device"] == "gpu" and is_local() and not devices.count():
         sys.exit(
             f"{files[0]}: device: gpu: there is no NVIDIA GPU here, or {devices.VISIBLE} or "
             "--resources gpu=0 hides it: write auto or cpu"
         )
+    if workflow.is_main_process:
+        hand_down(found["device"])
     return planned
+
+
+def hand_down(device):
+    """Tell the jobs what `auto` means: they read the study again, on machines with other devices."""
+    settings = workflow.config_settings
+    settings.config_args = [*settings.config_args, f"device={device}"]
 
 
 def before_planning(prepare_dag):
@@ -103,7 +123,7 @@ def before_planning(prepare_dag):
                 take_lock()
                 refuse_read_only()
                 due = trainings_due()
-                if LOCAL and due:
+                if is_local() and due:
                     keep_to_cores()
                     keep_to_gpus()
                     warm_up(len(due))
@@ -154,13 +174,15 @@ def trainings_due():
 
 def places(threads):
     """How many cores a job takes: those of its threads, or all where it is to be alone."""
-    alone = EXECUTION.timing == "exclusive" and STUDY["device"] == "cpu" and LOCAL
+    alone = EXECUTION.timing == "exclusive" and STUDY["device"] == "cpu" and is_local()
     return workflow.cores if alone else threads
 
 
 def keep_to_cores():
     """Take no more cores than a container grants, and refuse jobs that are wider than those."""
     granted = cores.available()
+    if workflow.nodes is not None:  # `-j` without an executor means cores
+        workflow.global_resources["_cores"] = workflow.nodes
     if workflow.cores == available_cpu_count() > granted:  # what `cores: all` has found
         workflow.global_resources["_cores"] = granted
     if WIDTH > workflow.cores:
@@ -196,7 +218,7 @@ def pass_on_termination():
             job.terminate()
         finish(number, frame)
 
-    if LOCAL:
+    if is_local():
         signal.signal(signal.SIGTERM, terminate)
 
 
@@ -307,15 +329,24 @@ def needs_of(stage, **files):
     return needs
 
 
-def why_failed(folder, log, code):
-    """What a job has left word of, or what its end tells; then this leaves word of it."""
-    found = records.failure(folder)
+def cores_in_all():
+    """How many cores jobs have at once, on this machine or on a cluster."""
+    return workflow.cores if workflow.nodes is None else workflow.nodes * WIDTH
+
+
+def why_failed(folder, logs, code, told):
+    """What a job has left word of, or what its end tells; then this leaves word of it.
+
+    Of a job on a cluster the executor tells instead, and has a log of its own, the last.
+    """
+    found, log = records.failure(folder), logs[0]
     if not found:
+        log = logs[-1]
         words = Path(log).read_text(errors="replace") if Path(log).exists() else ""
         if shutil.disk_usage(".").free < FULL_BYTES:
             code = faults.Exit.DISK
         found = {
-            "reason": faults.ended(code, words),
+            "reason": told or faults.ended(code, words),
             "code": 1 if code is None else code,
         }
         with contextlib.suppress(OSError):
@@ -339,7 +370,7 @@ def explanation():
     page = None
     if PLAN.folder in due:
         page = why.of_report(PLAN, due) or due[PLAN.folder]
-    return why.table(why.reasons(PLAN, due), workflow.cores or 1, page)
+    return why.table(why.reasons(PLAN, due), cores_in_all(), page)
 
 
 class Explained(logging.Formatter):
@@ -392,7 +423,7 @@ class Brief(logging.Formatter):
         self.handler.last_msg_was_job_info = True  # no empty line before each job
         event = getattr(record, "event", None)
         if event == LogEvent.RUN_INFO:
-            self.progress.expect(record.stats, workflow.cores)
+            self.progress.expect(record.stats, cores_in_all())
             return "\n".join([*explanation(), ""])
         elif event == LogEvent.JOB_INFO:
             words = [record.rule_name, *map(str, record.wildcards.values())][:3]
@@ -400,10 +431,12 @@ class Brief(logging.Formatter):
         elif event == LogEvent.JOB_FINISHED:
             return self.progress.finish(record.job_id)
         elif event == LogEvent.JOB_ERROR and record.log:
-            log, made = (
-                str(files[0]).split(" (")[0] for files in (record.log, record.output)
+            logs, made = (
+                [str(file).split(" (")[0] for file in files]
+                for files in (record.log, record.output)
             )
-            reason = why_failed(Path(made).parent, log, self.codes.get(log))
+            code = self.codes.get(logs[0])
+            reason = why_failed(Path(made[0]).parent, logs, code, record.rule_msg)
             return self.progress.fail(record.jobid, reason)
         elif event == LogEvent.ERROR and "CalledProcessError in file" in record.msg:
             for log, code, number in self.ENDED.findall(record.msg):
@@ -441,11 +474,15 @@ EXECUTION_JSON = (
     .replace("}", "}}")
 )
 os.environ[supervision.PARENT] = supervision.mark(os.getpid())
+if workflow.is_main_process:
+    os.environ[supervision.WORKFLOW] = os.environ[supervision.PARENT]
 GPUS = 1 if STUDY["device"] == "gpu" else 0
-if GPUS and workflow.is_main_process and LOCAL:
+if GPUS and is_local():
     # Jobs lease theirs, and would wait; this keeps more of them from being started.
     usable = devices.count()
-    usable = min(usable, workflow.global_resources.get("gpu", usable))
+    if "gpu" in workflow.global_resources:
+        limit = workflow.global_resources["gpu"]
+        usable = min(usable, getattr(limit, "value", limit))
     workflow.register_resource("gpu", usable * EXECUTION.jobs_per_gpu)
 ENVIRONMENT = Path(workflow.basedir, "environment.yml")
 RUN = "{name}/seed{seed}-{digest}"
