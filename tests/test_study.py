@@ -99,6 +99,16 @@ BROKEN = {
     ),
     "half precision on a CPU": (put("precision", "16-mixed"), "needs a GPU"),
     "CUDA graphs on a CPU": (put("compile", "reduce-overhead"), "needs a GPU"),
+    "batch that cannot be shared": (put("devices", 4), "write 48"),
+    "share of a batch that is too small": (
+        lambda found: (put("devices", 25)(found), put("finetune/batch_size", 25)(found)),
+        "write at least 50",
+    ),
+    "compiling on several devices": (
+        lambda found: (put("devices", 2)(found), put("compile", "default")(found)),
+        "works on one device",
+    ),
+    "no device": (put("devices", 0), "at least 1"),
     "section without content": (put("experiments", None), "nothing is not a mapping"),
     "empty experiment": (put("experiments/scratch_few", None), "nothing is not a mapping"),
 }

@@ -59,7 +59,8 @@ def accept(study: Path = Path("config.yaml"), run: str | None = None, rounds: in
 def _judge(plan: Plan, chosen: list[Run], rounds: int) -> Iterator[Verdict]:
     """Replay and adopt, stage by stage, since children need their parents under the new digest."""
     on_gpu = plan.study["device"] == "gpu"
-    side_by_side = 1 if on_gpu else max(1, cores.available() // plan.study["threads"])
+    width = plan.study["threads"] * plan.study["devices"]
+    side_by_side = 1 if on_gpu else max(1, cores.available() // width)
     for stage in STAGES:
         with ThreadPoolExecutor(side_by_side) as pool:
             group = [run for run in chosen if run.stage == stage]

@@ -1,10 +1,8 @@
 """Batches sliced from tensors in memory: the device's, where they fit."""
 
-import ctypes
 import math
 import os
 import signal
-import sys
 from collections.abc import Iterable, Iterator
 from functools import lru_cache, partial
 
@@ -12,13 +10,12 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
-from assay import randomness
+from assay import randomness, supervision
 
 Batch = dict[str, Tensor]
 ALIGNMENT_BYTES = 64
 LARGEST_BYTES = 1_000_000  # of one field that are gathered at once
 HOST = torch.device("cpu")
-PR_SET_PDEATHSIG = 1  # of Linux
 
 
 class Batches(Dataset):
@@ -39,6 +36,8 @@ class Batches(Dataset):
         seed: int,
         workers: int = 0,
         device: torch.device = HOST,
+        rank: int = 0,
+        ranks: int = 1,
     ) -> None:
         """Cut tensors into batches.
 
@@ -50,8 +49,11 @@ class Batches(Dataset):
             workers: processes that cut ahead; the batches are the same with any number.
             device: where batches are wanted. All data is kept there, unless workers cut it or it
                 would fill more than half of the device.
+            rank: which share of each batch is handed out: every `ranks`th example from this one.
+            ranks: how many shares there are; it divides `size`.
         """
         self.size, self.per_round, self.workers, self.device = size, per_round, workers, device
+        self.rank, self.ranks, self.share = rank, ranks, size // ranks
         self.home = HOST if workers else home(data, device)
         self.data = {name: tensor.to(self.home) for name, tensor in data.items()}
         self.count = len(next(iter(data.values())))
@@ -82,12 +84,12 @@ class Batches(Dataset):
         return {name: tensor.to(self.device, non_blocking=True) for name, tensor in pinned.items()}
 
     def rows(self, number: int, batches: int = 1) -> Tensor:
-        """The examples of batch `number` and those after it: indices (batches * size,)."""
+        """This share of batch `number` and of those after it: indices (batches * share,)."""
         start, end = number * self.size, (number + batches) * self.size
         epochs = range(start // self.count, (end - 1) // self.count + 1)
         offset = epochs[0] * self.count
         order = torch.cat([self._order(epoch) for epoch in epochs])
-        return order[start - offset : end - offset]
+        return order[start - offset : end - offset][self.rank :: self.ranks]
 
     def _cut(self, numbers: range) -> Iterable[Batch]:
         if not self.workers:
@@ -108,7 +110,7 @@ class Batches(Dataset):
 
         A library may add up in another order where the first number lies elsewhere in a cache line.
         """
-        taken = [tensor[:1].nbytes * self.size for tensor in self.data.values()]
+        taken = [tensor[:1].nbytes * self.share for tensor in self.data.values()]
         if any(count % ALIGNMENT_BYTES for count in taken):
             return 1
         return max(1, LARGEST_BYTES // max(1, *taken))
@@ -121,7 +123,7 @@ class Batches(Dataset):
                 first = number - place
                 rows = self.rows(first, self.gathered)
                 block = {name: tensor[rows] for name, tensor in self.data.items()}
-            start, end = place * self.size, (place + 1) * self.size
+            start, end = place * self.share, (place + 1) * self.share
             yield {name: tensor[start:end] for name, tensor in block.items()}
 
 
@@ -138,10 +140,7 @@ def _begin(training: int, worker: int) -> None:
 
     PyTorch's own watch begins later, and a worker that outlived the process would keep its lock.
     """
-    if sys.platform == "linux":
-        ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
-    if os.getppid() != training:
-        os._exit(1)
+    supervision.end_with(training)
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, signal.SIG_IGN)
 

@@ -15,6 +15,7 @@ from assay.batches import Batches
 from assay.clock import RULES, training_seconds
 from assay.faults import Exit, JobError
 from assay.job import Job
+from assay.ranks import Rank
 
 BLOCK = 64  # batches for which the generators are seeded once: it takes microseconds
 
@@ -23,20 +24,23 @@ class Randomness(Callback):
     """Seeds every block of batches, so that what is drawn in a batch depends on its number alone.
 
     Within a block the generators go on, whatever is drawn elsewhere: by a validation, or before a
-    training that was killed is taken up again.
+    training that was killed is taken up again. With several devices a block is one batch, for only
+    what rank 0 goes on from is kept.
     """
 
     def __init__(self, seed: int, batches: Batches) -> None:
         self.seed, self.batches = seed, batches
+        alone = batches.ranks == 1
+        self.length, self.purpose = (BLOCK, ("block",)) if alone else (1, ("rank", batches.rank))
         self.kept: dict[str, Any] | None = None
 
     def before_batch(self, *_: Any) -> None:
         if self.kept is not None:
             randomness.restore(self.kept)
             self.kept = None
-        block, place = divmod(self.batches.next - 1, BLOCK)
+        block, place = divmod(self.batches.next - 1, self.length)
         if place == 0:
-            randomness.reseed(randomness.mix(self.seed, "block", block))
+            randomness.reseed(randomness.mix(self.seed, *self.purpose, block))
 
     def on_validation_start(self, *_: Any) -> None:
         self.kept = randomness.state()
@@ -118,8 +122,8 @@ class History(Callback):
             weights as they then were.
     """
 
-    def __init__(self, job: Job, module: pl.LightningModule) -> None:
-        self.ledger, self.monitor = job.ledger, module.MONITOR
+    def __init__(self, job: Job, module: pl.LightningModule, rank: Rank) -> None:
+        self.ledger, self.monitor, self.rank = job.ledger, module.MONITOR, rank
         self.sign = {"max": 1, "min": -1}[module.MODE]
         self.steps, self.patience = job.settings["steps"], job.settings.get("patience")
         self.accumulate = job.settings.get("accumulate_batches", 1)
@@ -139,7 +143,7 @@ class History(Callback):
             "rows": self.rows,
             "best": self.best and self.rows.index(self.best),
             "best_weights": self.best_weights,
-            "losses": torch.stack(self.losses).cpu() if self.losses else None,
+            "losses": self._of_all() if self.losses else None,
             "rates": self.rates,
         }
 
@@ -148,7 +152,7 @@ class History(Callback):
         self.rows = state["rows"]
         self.best = None if state["best"] is None else self.rows[state["best"]]
         self.best_weights = state["best_weights"]
-        self.losses = [] if state["losses"] is None else list(state["losses"])
+        self.losses = [] if state["losses"] is None else list(state["losses"][self.rank.number])
         self.rates = state["rates"]
 
     def on_train_start(self, trainer: pl.Trainer, module: pl.LightningModule) -> None:
@@ -172,9 +176,11 @@ class History(Callback):
         trainer.callback_metrics.clear()  # what was logged in training does not outlive a crash
 
     def on_validation_end(self, trainer: pl.Trainer, module: pl.LightningModule) -> None:
-        measured = {name: float(value) for name, value in trainer.callback_metrics.items()}
+        found = trainer.callback_metrics  # all ranks measure; running means of theirs may differ
+        agreed = self.rank.agree([float(value) for value in found.values()])
+        measured = dict(zip(found, agreed, strict=True))
         self.check(trainer, measured)
-        loss = float(torch.stack(self.losses).mean())
+        loss = float(self._of_all().mean())
         self.losses.clear()
         self.rates.clear()
         weights = {name: tensor.detach() for name, tensor in module.state_dict().items()}
@@ -211,14 +217,15 @@ class History(Callback):
         Raises:
             JobError: a loss since the last validation, a measured value or a weight is not finite.
         """
-        finite = torch.stack(self.losses).isfinite().tolist() if self.losses else []
+        losses = self._of_all().mean(dim=0) if self.losses else torch.empty(0)
+        finite = losses.isfinite().tolist()
         remedy = "lower learning_rate or raise warmup_steps; what was saved before is kept"
         if not all(finite):
             place = finite.index(False)
             batches = trainer.global_step * self.accumulate - len(finite) + place
             raise JobError(
                 f"the training loss is not finite at step {batches // self.accumulate + 1} "
-                f"({float(self.losses[place])}, learning rate {max(self.rates[place]):.4g}): "
+                f"({float(losses[place])}, learning rate {max(self.rates[place]):.4g}): "
                 f"{remedy}",
                 Exit.DIVERGED,
             )
@@ -231,6 +238,10 @@ class History(Callback):
                 f"{max(self.rates[-1]):.4g}): {remedy}",
                 Exit.DIVERGED,
             )
+
+    def _of_all(self) -> Tensor:
+        """The losses since the last validation: (ranks, batches)."""
+        return self.rank.gather(torch.stack(self.losses).cpu())
 
     def _tell(self, trainer: pl.Trainer, measured: dict[str, float]) -> None:
         self.printed = time.perf_counter()

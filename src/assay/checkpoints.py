@@ -30,6 +30,13 @@ def write(folder: Path, batch: int, state: dict[str, Any]) -> Path:
     return path
 
 
+def left(folder: Path) -> dict[str, Any] | None:
+    """The newest state that a process has left whose place this one takes."""
+    for path in folder.glob(f"*{files.PART}"):  # it was killed while writing
+        path.unlink()
+    return newest(folder)
+
+
 def newest(folder: Path) -> dict[str, Any] | None:
     """The state in the newest checkpoint that is whole; None where there is none.
 
@@ -59,12 +66,6 @@ def read(path: Path) -> dict[str, Any]:
     if not isinstance(state, dict) or not state.keys() >= KEYS:
         raise ValueError("it is not a checkpoint of a training")
     return state
-
-
-def clear_parts(folder: Path) -> None:
-    """Delete what a process that was killed while writing has left."""
-    for path in folder.glob(f"*{files.PART}"):
-        path.unlink()
 
 
 def _found(folder: Path) -> list[Path]:

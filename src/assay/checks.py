@@ -237,6 +237,8 @@ def _training(study: dict[str, Any]) -> Problems:
         yield ("precision",), "16-mixed needs a GPU: write 32-true or bf16-mixed"
     if study["compile"] == "reduce-overhead" and devices.resolve(study["device"]) == "cpu":
         yield ("compile",), "reduce-overhead needs a GPU: write none or default"
+    if study["compile"] != "none" and study["devices"] > 1:
+        yield ("compile",), f"{study['compile']} works on one device: write none, or devices: 1"
     execution = study.get("execution", {})
     if execution.get("timing") == "exclusive" and execution.get("jobs_per_gpu", 1) > 1:
         yield ("execution", "jobs_per_gpu"), "timing: exclusive gives each job its GPU: write 1"
@@ -248,7 +250,7 @@ def _training(study: dict[str, Any]) -> Problems:
         )
     facts = signatures.facts(study["prepare"]["dataset"]["name"])
     for name, entry in study["pretrain"].items():
-        yield from _steps(("pretrain", name), entry, facts["examples"]["train"])
+        yield from _steps(("pretrain", name), entry, facts["examples"]["train"], study["devices"])
     used = plan.complete(study)
     for name, entry in used.items():
         place = ("experiments", name)
@@ -273,10 +275,10 @@ def _training(study: dict[str, Any]) -> Problems:
             yield (*at, "labels_per_class"), what
         else:
             examples = examples if labels == "all" else labels * facts["classes"]
-            yield from _steps(place, entry, examples)
+            yield from _steps(place, entry, examples, study["devices"])
 
 
-def _steps(place: tuple, entry: dict[str, Any], examples: int) -> Problems:
+def _steps(place: tuple, entry: dict[str, Any], examples: int, devices: int) -> Problems:
     steps, every = entry["steps"], entry["validate_every_steps"]
     if steps % every:
         near = max(every, round(steps / every) * every)
@@ -288,9 +290,14 @@ def _steps(place: tuple, entry: dict[str, Any], examples: int) -> Problems:
         )
         yield (*place, "warmup_steps"), what
     fewest = signatures.constant(entry["objective"]["name"], "SMALLEST_BATCH", 1)
-    if entry["batch_size"] < fewest:
+    if entry["batch_size"] % devices:
+        near = max(devices, entry["batch_size"] // devices * devices)
+        what = f"{entry['batch_size']} cannot be shared evenly by {devices} devices"
+        yield (*place, "batch_size"), f"{what}: write {near}"
+    elif entry["batch_size"] // devices < fewest:
         what = f"{entry['batch_size']} is too small for {entry['objective']['name']}"
-        yield (*place, "batch_size"), f"{what}: write at least {fewest}"
+        what += f" on {devices} devices" if devices > 1 else ""
+        yield (*place, "batch_size"), f"{what}: write at least {fewest * devices}"
     if entry["batch_size"] > examples:
         what = f"{entry['batch_size']} is more than the {examples} training examples: write at most"
         yield (*place, "batch_size"), f"{what} {examples}"

@@ -17,6 +17,7 @@ def conditions(record: dict[str, Any]) -> dict[str, str]:
         "device": device["name"],
         "driver": device.get("driver") or "none",
         "precision": record["precision"],
+        "devices": str(device["devices"]),
         "threads": str(device["threads"]),
         "torch": record["environment"]["packages"]["torch"],
         "timing": record["timing"],

@@ -67,16 +67,17 @@ def handle(uuid: str) -> Any:
     return pynvml.nvmlDeviceGetHandleByUUID(uuid)
 
 
-def describe(kind: str, threads: int) -> dict[str, Any]:
-    """A device for the record: its `kind`, `name`, CPU `threads`, and a GPU's `driver`."""
+def describe(kind: str, threads: int, number: int) -> dict[str, Any]:
+    """Devices for the record: `kind`, `name`, how many, CPU `threads` of each, a GPU's `driver`."""
+    counts = {"devices": number, "threads": threads}
     if kind == "cpu":
         from assay import environment
 
-        return {"kind": kind, "name": environment.processor(), "threads": threads}
+        return {"kind": kind, "name": environment.processor(), **counts}
     import torch
 
     name = torch.cuda.get_device_name()
-    return {"kind": kind, "name": name, "threads": threads, "driver": _driver()}
+    return {"kind": kind, "name": name, **counts, "driver": _driver()}
 
 
 def _allowed(words: str | None, known: dict[str, Any]) -> list[str]:

@@ -80,7 +80,8 @@ class Job:
         with self.ledger.spend("wait"):
             if device == "gpu":
                 each = self.execution.jobs_per_gpu
-                self.gpus = leases.take(1, each, _tell, self.supervision.check)
+                wanted = self.settings.get("devices", 1)
+                self.gpus = leases.take(wanted, each, _tell, self.supervision.check)
             elif device == "cpu":
                 leases.take_cores(alone, _tell, self.supervision.check)
         self.meter = Meter(self.gpus, divided=not alone)
@@ -94,6 +95,7 @@ class Job:
     def record(self) -> dict[str, Any]:
         """All that the run leaves besides its files."""
         device = self.settings.get("device", "cpu")
+        counts = (self.settings.get(key, 1) for key in ("threads", "devices"))
         return {
             "stage": self.stage,
             "name": self.output.parent.name,
@@ -112,7 +114,7 @@ class Job:
             "code": identity.code(*identity.modules(self.stage, self.settings)),
             "metrics": self.metrics,
             **self.extra,
-            "device": devices.describe(device, self.settings.get("threads", 1)),
+            "device": devices.describe(device, *counts),
             "precision": self.settings.get("precision"),
             "gpus": self.gpus,
             "timing": self.execution.timing,

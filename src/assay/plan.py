@@ -77,7 +77,7 @@ class Plan:
         self.name = study["study"]
         self.runs: list[Run] = []
         hardware = {key: study[key] for key in ("device", "precision", "threads")}
-        training = hardware | {"compile": study["compile"]}
+        training = hardware | {key: study[key] for key in ("compile", "devices")}
         dataset = study["prepare"]["dataset"]
         data = self._add("prepare", dataset["name"], None, {"dataset": dataset}, {})
         for seed in study["seeds"]:

@@ -17,6 +17,7 @@ from assay.batches import Batches
 from assay.callbacks import History
 from assay.faults import Exit, JobError
 from assay.job import Job
+from assay.ranks import Rank
 from assay.steps import Steps
 
 LARGEST_SHARE = 0.02  # of the time between two checkpoints, for writing one
@@ -26,8 +27,8 @@ FIRST_GUESS_SECONDS = 0.01
 class Resuming(Callback):
     """Takes checkpoints, and puts a training back to where the last one was taken."""
 
-    def __init__(self, job: Job, batches: Batches, history: History) -> None:
-        self.job, self.batches, self.history = job, batches, history
+    def __init__(self, job: Job, rank: Rank, batches: Batches, history: History) -> None:
+        self.job, self.rank, self.batches, self.history = job, rank, batches, history
         self.folder = job.resume_folder
         self.made_with = fingerprint(job.settings)
         self.cost_seconds = FIRST_GUESS_SECONDS
@@ -37,19 +38,12 @@ class Resuming(Callback):
         self.accumulate = job.settings.get("accumulate_batches", 1)
         self.steps: Steps
 
-    def load(self) -> dict[str, Any] | None:
-        """Look for a checkpoint, and take from it what is not Lightning's.
-
-        Returns:
-            The checkpoint; None where training starts at its beginning.
+    def load(self, state: dict[str, Any]) -> None:
+        """Take from a checkpoint what is not Lightning's.
 
         Raises:
             JobError: it was made on another kind of machine or with other packages.
         """
-        checkpoints.clear_parts(self.folder)
-        state = checkpoints.newest(self.folder)
-        if state is None:
-            return None
         if state["made_with"] != self.made_with:
             raise JobError(
                 f"{self.folder}: this run was begun with {_words(state['made_with'])}; here is "
@@ -63,7 +57,6 @@ class Resuming(Callback):
         self.batches.next = state["batch"]
         self.resumed = not state["finished"]
         print(f"resumed at batch {state['batch']}", flush=True)
-        return state
 
     def on_train_start(self, trainer: pl.Trainer, module: pl.LightningModule) -> None:
         self.job.supervision.listen()
@@ -83,14 +76,17 @@ class Resuming(Callback):
         if trainer.fit_loop.restarting:  # what follows is none: schedulers would be skipped
             trainer.fit_loop.restarting = False
         stopping = self.job.supervision.reason is not None
-        if (stopping or self._due()) and self._possible(trainer, module):
+        saving = (stopping or self._due()) and self._possible(trainer, module)
+        if self.rank.agree([saving])[0]:
             self._save(trainer)
             self.job.supervision.check()
 
     def on_train_end(self, trainer: pl.Trainer, module: pl.LightningModule) -> None:
         self.job.supervision.careful(False)
         with self.job.ledger.spend("write"):
-            checkpoints.write(self.folder, self.batches.next, self._ours(finished=True))
+            state = self._ours(finished=True)
+            if self.rank.number == 0:
+                checkpoints.write(self.folder, self.batches.next, state)
 
     def on_save_checkpoint(
         self, trainer: pl.Trainer, module: pl.LightningModule, checkpoint: dict[str, Any]
@@ -152,7 +148,7 @@ class Resuming(Callback):
         start = time.perf_counter()
         with self.job.ledger.spend("checkpoint"):
             trainer.save_checkpoint(self.folder / str(self.batches.next - 1))
-            if not self.tested:
+            if self.rank.number == 0 and not self.tested:
                 self._test()
         self.saved = time.perf_counter()
         self.cost_seconds = self.saved - start
@@ -171,7 +167,7 @@ class Resuming(Callback):
 
 def fingerprint(settings: dict[str, Any]) -> dict[str, Any]:
     """What decides the bits of a result besides settings, code, data and seed."""
-    device = devices.describe(settings["device"], settings["threads"])
+    device = devices.describe(settings["device"], settings["threads"], settings.get("devices", 1))
     return {
         "torch": str(torch.__version__),
         "pytorch-lightning": pl.__version__,

@@ -82,8 +82,12 @@ class Steps(Callback):
     def on_train_start(self, trainer: pl.Trainer, module: pl.LightningModule) -> None:
         self.numbered = _is_numbered(self.training_step)
         self.context = trainer.precision_plugin.train_step_context
+        self.alone = contextlib.nullcontext
         if trainer.precision == "32-true":
             self.context = contextlib.nullcontext
+        if trainer.world_size > 1:  # through the wrapper that averages gradients over the devices
+            self.training_step = trainer.strategy.training_step
+            self.context, self.alone = contextlib.nullcontext, trainer.strategy.block_backward_sync
 
     def on_train_batch_start(
         self, trainer: pl.Trainer, module: pl.LightningModule, *_: Any
@@ -99,11 +103,14 @@ class Steps(Callback):
             return
         self._round(trainer, module)
 
+        wrapped = trainer.strategy.model  # where it is, it would take part in a step of nothing
+
         def nothing(*_: Any) -> None:
             del module.training_step
-            module.automatic_optimization = True
+            module.automatic_optimization, trainer.strategy.model = True, wrapped
 
         module.automatic_optimization, module.training_step = False, nothing
+        trainer.strategy.model = module
 
     def on_train_batch_end(
         self, trainer: pl.Trainer, module: pl.LightningModule, outputs: Any, *_: Any
@@ -124,8 +131,10 @@ class Steps(Callback):
             place = (self.batches.next - 1) % self.batches.per_round
             if place % accumulate == 0:
                 optimizer.zero_grad()
-            loss = self._backward(trainer, batch, place)
-            if (place + 1) % accumulate == 0:
+            last = (place + 1) % accumulate == 0
+            with contextlib.nullcontext() if last else self.alone():
+                loss = self._backward(trainer, batch, place)
+            if last:
                 counter.increment_ready()
                 optimizer.step()
                 counter.increment_completed()

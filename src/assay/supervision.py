@@ -1,9 +1,11 @@
 """What watches over a running job: signals, the life of its workflow, and how long it has run."""
 
+import ctypes
 import json
 import math
 import os
 import signal
+import sys
 import threading
 import time
 from pathlib import Path
@@ -16,6 +18,7 @@ WORKFLOW = "ASSAY_WORKFLOW"  # the one that planned it, perhaps on another machi
 GRACE_SECONDS = 30.0
 LOOK_SECONDS = 0.3
 ATTEMPTS = "attempts.json"
+PR_SET_PDEATHSIG = 1  # of Linux
 
 
 def mark(pid: int) -> str:
@@ -33,6 +36,14 @@ def workflow() -> int | None:
     """The process that started this job's workflow; None where it was started by hand."""
     marked = os.environ.get(PARENT)
     return int(marked.partition(":")[0]) if marked and is_alive(marked) else None
+
+
+def end_with(parent: int) -> None:
+    """End as soon as the process that this one was forked from ends."""
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+    if os.getppid() != parent:
+        os._exit(1)
 
 
 def ancestors(pid: int) -> set[int]:
@@ -119,6 +130,22 @@ class Supervision:
             fresh.replace(self.path)
         except OSError:
             pass  # a full disk stops the job where it writes results, and says so there
+
+
+class Unwatched(Supervision):
+    """That of a process which another one ends."""
+
+    def __init__(self) -> None:
+        self.reason = None
+
+    def listen(self) -> None:
+        pass
+
+    def careful(self, careful: bool) -> None:
+        pass
+
+    def note(self) -> None:
+        pass
 
 
 def _started(pid: int) -> str:

@@ -116,10 +116,11 @@ def _adoption(entry: dict[str, Any]) -> str:
 
 def _device(record: dict[str, Any]) -> str:
     device = record["device"]
+    times = f"{device['devices']} x " if device["devices"] > 1 else ""
     if device["kind"] == "gpu":
-        return device["name"]
+        return f"{times}{device['name']}"
     plural = "s" if device["threads"] > 1 else ""
-    return f"{device['name']}, {device['threads']} thread{plural}"
+    return f"{device['name']}, {times}{device['threads']} thread{plural}"
 
 
 def _result(run: Run, study: dict, found: dict, troubles: dict, histories: dict) -> dict[str, Any]:
@@ -187,12 +188,12 @@ def _utilization(record: dict[str, Any], history: list[dict[str, float]]) -> flo
     if record["flops_per_sample"] is None:
         return math.nan
     rate = record["flops_per_sample"] * history[-1]["samples"] / record["seconds"]["train"]
-    return rate / record["measured"]["peak_flops_per_second"]
+    return rate / (record["device"]["devices"] * record["measured"]["peak_flops_per_second"])
 
 
 def _price(record: dict[str, Any], price: dict[str, Any] | None) -> float:
     """Of a run's wall time on its GPUs, or on its cores where it has none; not a number if free."""
-    used = len(record["gpus"]) or record["device"]["threads"]
+    used = len(record["gpus"]) or record["device"]["devices"] * record["device"]["threads"]
     return used * record["seconds"]["wall"] / 3600 * price["per_hour"] if price else math.nan
 
 

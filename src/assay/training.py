@@ -10,16 +10,17 @@ from typing import Any
 
 import pytorch_lightning as pl
 import torch
-from pytorch_lightning.plugins.environments import LightningEnvironment
+from pytorch_lightning.strategies import DDPStrategy
 from safetensors.torch import load_file, save
 from torch import Tensor
 
-from assay import checkpoints, files, flops, optimizers, plugins, randomness
-from assay.batches import Batches, InOrder, home
+from assay import checkpoints, files, flops, optimizers, plugins, randomness, ranks
+from assay.batches import HOST, Batches, InOrder, home
 from assay.callbacks import Average, Frozen, History, Randomness
 from assay.faults import Exit, JobError
 from assay.job import Job
 from assay.outputs import HISTORY, WEIGHTS
+from assay.ranks import Rank
 from assay.resuming import Resuming
 from assay.steps import Rounds, Steps
 
@@ -40,7 +41,8 @@ def set_up(settings: dict[str, Any]) -> None:
     """Make this process compute the same bits each time, with the threads that the study says."""
     # without a fixed workspace cuBLAS is not deterministic, and PyTorch says so and stops
     os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
-    torch.set_num_threads(settings["threads"])
+    several = settings.get("devices", 1) > 1  # then `ranks` sets threads, once there are processes
+    torch.set_num_threads(1 if several else settings["threads"])
     torch.use_deterministic_algorithms(True)
     torch.utils.deterministic.fill_uninitialized_memory = False
     logging.getLogger("pytorch_lightning").setLevel(logging.WARNING)
@@ -68,7 +70,7 @@ def fit(
     Args:
         job: its settings say `steps`, `batch_size`, `validate_every_steps`, `learning_rate`,
             `weight_decay`, `warmup_steps`, `frozen`, `device`, `precision`, and perhaps
-            `accumulate_batches`, `average_decay`, `patience` and `compile`.
+            `accumulate_batches`, `average_decay`, `patience`, `compile` and `devices`.
         objective: trained in place. It may bring its own `configure_optimizers`.
         train: tensors (n, ...) by field.
         validation: likewise; the only data that decides which weights are kept.
@@ -78,35 +80,56 @@ def fit(
     """
     settings = job.settings
     _choose_what_learns(objective, settings)
-    device = torch.device("cuda", 0) if settings["device"] == "gpu" else torch.device("cpu")
+    state = checkpoints.left(job.resume_folder)
+    finished = state is not None and state["finished"]
+    with ranks.started(job, 1 if finished else settings.get("devices", 1)) as rank:
+        history = _fit(job, rank, objective, train, validation, state)
+    history.restore(checkpoints.newest(job.resume_folder)["history"])
+    with job.ledger.spend("write"):
+        files.write(job.output / WEIGHTS, save(history.best_weights))
+        files.write(job.output / HISTORY, _as_csv(history.rows).encode())
+    _measure_device(job)
+    job.metrics = _metrics(objective, history)
+    job.extra["monitor"] = {"metric": objective.MONITOR, "mode": objective.MODE}
+
+
+def _fit(
+    job: Job,
+    rank: Rank,
+    objective: pl.LightningModule,
+    train: dict[str, Tensor],
+    validation: dict[str, Tensor],
+    state: dict[str, Any] | None,
+) -> History:
+    """One device's part of a training, from a checkpoint's state if there is one."""
+    device = _device(job, rank)
     if device.type == "cuda":
         job.ledger.synchronize = torch.cuda.synchronize
-    accumulate = settings.get("accumulate_batches", 1)
-    batches = Batches(
-        train,
-        settings["batch_size"],
-        settings["validate_every_steps"] * accumulate,
-        job.seed,
-        job.execution.loader_workers,
-        device,
-    )
-    history = History(job, objective)
-    resuming = Resuming(job, batches, history)
-    state = resuming.load()
-    _count_operations(job, objective, batches, device)
-    if state is None or not state["finished"]:
+    batches = _batches(job, rank, train, device)
+    history = History(job, objective, rank)
+    resuming = Resuming(job, rank, batches, history)
+    if state:
+        resuming.load(state)
+    if rank.number == 0:
+        _count_operations(job, objective, batches, device)
+    if not state or not state["finished"]:
         trainer, steps = _trainer(job, resuming)
         in_order = InOrder(_to(validation, home(validation, device)), VALIDATION_BATCH_EXAMPLES)
         checkpoint = state and str(job.resume_folder)
         with job.meter.running():
             trainer.fit(objective, Rounds(steps), in_order, ckpt_path=checkpoint)
-        history.restore(checkpoints.newest(job.resume_folder)["history"])
-    with job.ledger.spend("write"):
-        files.write(job.output / WEIGHTS, save(history.best_weights))
-        files.write(job.output / HISTORY, _as_csv(history.rows).encode())
-    _measure_device(job, device)
-    job.metrics = _metrics(objective, history)
-    job.extra["monitor"] = {"metric": objective.MONITOR, "mode": objective.MODE}
+    return history
+
+
+def _device(job: Job, rank: Rank = ranks.ALONE) -> torch.device:
+    return torch.device("cuda", rank.number) if job.settings["device"] == "gpu" else HOST
+
+
+def _batches(job: Job, rank: Rank, train: dict[str, Tensor], device: torch.device) -> Batches:
+    settings = job.settings
+    per_round = settings["validate_every_steps"] * settings.get("accumulate_batches", 1)
+    workers, size = job.execution.loader_workers, settings["batch_size"]
+    return Batches(train, size, per_round, job.seed, workers, device, rank.number, rank.count)
 
 
 def _choose_what_learns(objective: pl.LightningModule, settings: dict[str, Any]) -> None:
@@ -124,14 +147,18 @@ def _trainer(job: Job, resuming: Resuming) -> tuple[pl.Trainer, Steps]:
     if "average_decay" in settings:
         around.append(Average(settings["average_decay"]))
     resuming.steps = steps = Steps(job, resuming.batches, around)
+    several = resuming.rank.count > 1
     trainer = pl.Trainer(
         accelerator=settings["device"],
-        devices=1,
+        devices=resuming.rank.count,
+        # buckets of gradients that are looked for in each step are never laid out anew: after that
+        # they add up in another order, which a training that goes on would do one step later
+        strategy=DDPStrategy(find_unused_parameters=True) if several else "auto",
         precision=settings["precision"],
         max_epochs=min(job.execution.rounds or all_rounds, all_rounds),
         accumulate_grad_batches=settings.get("accumulate_batches", 1),
         callbacks=[steps, Frozen(settings.get("frozen", [])), *around],
-        plugins=[LightningEnvironment(), checkpoints.Folder(job.resume_folder)],
+        plugins=[ranks.Environment(resuming.rank), checkpoints.Folder(job.resume_folder)],
         deterministic=True,
         logger=False,
         enable_checkpointing=False,
@@ -151,8 +178,9 @@ def _count_operations(
     job.extra["flops_per_sample"], job.extra["flops_missing_because"] = counted
 
 
-def _measure_device(job: Job, device: torch.device) -> None:
+def _measure_device(job: Job) -> None:
     """Note what the device can do, and the most of its memory that the training held."""
+    device = _device(job)
     if device.type == "cuda":
         job.meter.notes["peak_device_memory_bytes"] = torch.cuda.max_memory_allocated(device)
     peak = flops.peak_per_second(device, job.settings["precision"])

@@ -108,6 +108,11 @@ def _only_code(reason: Reason) -> bool:
     return len(reason.causes) > 0 and all(cause.startswith(CODE) for cause in reason.causes)
 
 
+def _width(run: Run) -> int:
+    """How many cores a job keeps busy."""
+    return run.settings.get("threads", 1) * run.settings.get("devices", 1)
+
+
 def _in_all(found: list[Reason], cores: int) -> str:
     known = {reason.run.folder: reason.seconds for reason in found if reason.seconds is not None}
     unknown = len(found) - len(known)
@@ -115,8 +120,8 @@ def _in_all(found: list[Reason], cores: int) -> str:
     for reason in found:  # parents come first
         before = max((chains.get(p.folder, 0.0) for p in reason.run.parents.values()), default=0.0)
         chains[reason.run.folder] = before + known.get(reason.run.folder, 0.0)
-    threads = {reason.run.folder: reason.run.settings.get("threads", 1) for reason in found}
-    work = sum(seconds * threads[folder] for folder, seconds in known.items())
+    width = {reason.run.folder: _width(reason.run) for reason in found}
+    work = sum(seconds * width[folder] for folder, seconds in known.items())
     seconds = max([work / cores, *chains.values()])
     if not found:
         return "the report alone"

@@ -125,6 +125,7 @@ def before_planning(prepare_dag):
                 due = trainings_due()
                 if is_local() and due:
                     keep_to_cores()
+                    keep_to_gpus()
                     warm_up(len(due))
                 link_runs()
             dates.settle(PLAN)
@@ -187,8 +188,18 @@ def keep_to_cores():
     if WIDTH > workflow.cores:
         sys.exit(
             f"{workflow.configfiles[0]}: a training takes {WIDTH} threads (threads: "
-            f"{STUDY['threads']}, loader_workers: {EXECUTION.loader_workers}), and "
+            f"{STUDY['threads']}, loader_workers: {EXECUTION.loader_workers}, devices: "
+            f"{STUDY['devices']}), and "
             f"{workflow.cores} are to be used here: write fewer, or go where there are more"
+        )
+
+
+def keep_to_gpus():
+    """Refuse jobs of more GPUs than there are."""
+    if GPUS and STUDY["devices"] > usable:
+        sys.exit(
+            f"{workflow.configfiles[0]}: a training takes {STUDY['devices']} GPUs (devices), and "
+            f"{usable} can be used here: write fewer, or go where there are more"
         )
 
 
@@ -453,7 +464,8 @@ PLAN = read_study()
 STUDY = PLAN.study
 STUDY_JSON = identity.canonical(STUDY)
 EXECUTION = Execution(**PLAN.execution)
-WIDTH = STUDY["threads"] + EXECUTION.loader_workers  # threads of a training
+# threads of a training
+WIDTH = STUDY["devices"] * (STUDY["threads"] + EXECUTION.loader_workers)
 os.environ |= cores.environment(STUDY["threads"])
 # Not among a rule's params, for it is no part of what a run is. The braces are for Snakemake.
 EXECUTION_JSON = (
@@ -468,7 +480,9 @@ GPUS = 1 if STUDY["device"] == "gpu" else 0
 if GPUS and is_local():
     # Jobs lease theirs, and would wait; this keeps more of them from being started.
     usable = devices.count()
-    usable = min(usable, workflow.global_resources.get("gpu", usable))
+    if "gpu" in workflow.global_resources:
+        limit = workflow.global_resources["gpu"]
+        usable = min(usable, getattr(limit, "value", limit))
     workflow.register_resource("gpu", usable * EXECUTION.jobs_per_gpu)
 ENVIRONMENT = Path(workflow.basedir, "environment.yml")
 RUN = "{name}/seed{seed}-{digest}"

@@ -18,7 +18,7 @@ rule pretrain:
         ENVIRONMENT
     threads: places(WIDTH)
     resources:
-        gpu=GPUS,
+        gpu=GPUS * STUDY["devices"],
         mem_mb=4000,
         runtime=1440,
     params:
@@ -49,7 +49,7 @@ rule finetune:
         ENVIRONMENT
     threads: places(WIDTH)
     resources:
-        gpu=GPUS,
+        gpu=GPUS * STUDY["devices"],
         mem_mb=4000,
         runtime=1440,
     params:
