@@ -2,6 +2,7 @@
 
 import os
 import random
+import re
 import signal
 import subprocess
 import sys
@@ -12,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import PROJECT
+from conftest import PROJECT, Checkout, tiny_study
 
 HOLDER = """
 import os, sys, time
@@ -244,3 +245,30 @@ def test_one_who_needs_the_cores_alone_waits_for_the_others_and_those_who_come_l
     alone.end()
     assert late.says() == "has the cores"
     late.end()
+
+
+def test_a_limit_on_gpus_is_kept_and_none_means_the_cpu(
+    fake_gpus: Callable, checkout: Checkout
+) -> None:
+    gpus = fake_gpus(count=2)
+    checkout.write_study(tiny_study() | {"device": "auto"})
+    environment = checkout.environment | gpus.environment
+    del environment["CUDA_VISIBLE_DEVICES"]
+
+    def kinds(*options: str) -> set[str]:
+        command = ["snakemake", "-n", "-p", *options]
+        done = subprocess.run(
+            command, cwd=checkout.folder, env=environment, capture_output=True, text=True
+        )
+        assert done.returncode == 0, done.stderr
+        return set(re.findall(r'"device":"(\w+)"', done.stdout + done.stderr))
+
+    assert kinds() == kinds("--resources", "gpu=1") == {"gpu"}
+    assert kinds("--resources", "gpu=0") == {"cpu"}
+    checkout.write_study(tiny_study() | {"device": "gpu", "devices": 2})
+    for cores in ("--cores", "-j"):
+        done = subprocess.run(
+            ["snakemake", cores, "2", "--resources", "gpu=1"], cwd=checkout.folder,
+            env=environment, capture_output=True, text=True,
+        )  # fmt: skip
+        assert "2 GPUs (devices), and 1 can be used here" in done.stdout + done.stderr

@@ -81,7 +81,7 @@ def read_study():
         beside = Path(os.path.relpath(Path(workflow.basedir, "config.yaml")))
         files = [Path("config.yaml") if Path("config.yaml").exists() else beside]
         workflow.configfiles.append(str(files[0]))
-    if is_local() and workflow.global_resources.get("gpu") == 0:
+    if is_local() and granted("gpu") == 0:
         os.environ[devices.VISIBLE] = ""
     # Exits are not raised errors: to those Snakemake would add where in this file they were raised.
     try:
@@ -189,14 +189,25 @@ def keep_to_cores():
         sys.exit(
             f"{workflow.configfiles[0]}: a training takes {WIDTH} threads (threads: "
             f"{STUDY['threads']}, loader_workers: {EXECUTION.loader_workers}, devices: "
-            f"{STUDY['devices']}), and "
-            f"{workflow.cores} are to be used here: write fewer, or go where there are more"
+            f"{STUDY['devices']}), and {workflow.cores} are to be used here: write fewer, or go "
+            "where there are more"
         )
 
 
+def granted(resource):
+    """How much of a resource `--resources` grants; None where it says nothing of it."""
+    limit = workflow.global_resources.get(resource)
+    return getattr(limit, "value", limit)
+
+
 def keep_to_gpus():
-    """Refuse jobs of more GPUs than there are."""
-    if GPUS and STUDY["devices"] > usable:
+    """Start no more jobs than there are GPUs, for they would wait, and refuse those of more."""
+    if not GPUS:
+        return
+    found, limit = devices.count(), granted("gpu")
+    usable = found if limit is None else min(found, limit)
+    workflow.register_resource("gpu", usable * EXECUTION.jobs_per_gpu)
+    if STUDY["devices"] > usable:
         sys.exit(
             f"{workflow.configfiles[0]}: a training takes {STUDY['devices']} GPUs (devices), and "
             f"{usable} can be used here: write fewer, or go where there are more"
@@ -464,8 +475,9 @@ PLAN = read_study()
 STUDY = PLAN.study
 STUDY_JSON = identity.canonical(STUDY)
 EXECUTION = Execution(**PLAN.execution)
-# threads of a training
-WIDTH = STUDY["devices"] * (STUDY["threads"] + EXECUTION.loader_workers)
+WIDTH = STUDY["devices"] * (
+    STUDY["threads"] + EXECUTION.loader_workers
+)  # of a training
 os.environ |= cores.environment(STUDY["threads"])
 # Not among a rule's params, for it is no part of what a run is. The braces are for Snakemake.
 EXECUTION_JSON = (
@@ -477,13 +489,6 @@ os.environ[supervision.PARENT] = supervision.mark(os.getpid())
 if workflow.is_main_process:
     os.environ[supervision.WORKFLOW] = os.environ[supervision.PARENT]
 GPUS = 1 if STUDY["device"] == "gpu" else 0
-if GPUS and is_local():
-    # Jobs lease theirs, and would wait; this keeps more of them from being started.
-    usable = devices.count()
-    if "gpu" in workflow.global_resources:
-        limit = workflow.global_resources["gpu"]
-        usable = min(usable, getattr(limit, "value", limit))
-    workflow.register_resource("gpu", usable * EXECUTION.jobs_per_gpu)
 ENVIRONMENT = Path(workflow.basedir, "environment.yml")
 RUN = "{name}/seed{seed}-{digest}"
 
