@@ -2,10 +2,12 @@
 
 import os
 import signal
+import socket
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import psutil
@@ -32,6 +34,7 @@ from test_training import fitted
 from assay import batches, callbacks, outputs, randomness, ranks, records, tables
 from assay.execution import Execution
 from assay.faults import Exit
+from assay.job import Job
 from assay.objectives.classification import Classification
 
 
@@ -93,6 +96,28 @@ def test_two_devices_learn_from_the_examples_of_one_in_the_same_steps() -> None:
             seen[devices] = [sorted(path.read_text().split()) for path in files]
         assert seen[1] == seen[2]
         assert all(len(examples) == 6 for examples in seen[1])
+
+
+def in_a_world_of_one() -> None:
+    """Let a training on one device go the way of those on several."""
+
+    @contextmanager
+    def started(job: Job, count: int) -> Iterator[ranks.Rank]:
+        yield from ranks._joined(job, ranks.Rank(0, 1), socket.create_server((ranks.HOST, 0)))
+
+    ranks.started = started
+
+
+def of_one(folder: Path, device: str) -> list[bytes]:
+    """The weights of a training on one device, alone and in a world of one."""
+    for name, before in (("alone", lambda: None), ("world", in_a_world_of_one)):
+        assert attempt(lambda at=folder / name: fitted(at, {"device": device}), before) == 0
+    return [(folder / name / outputs.WEIGHTS).read_bytes() for name in ("alone", "world")]
+
+
+def test_a_world_of_one_gives_the_bytes_of_none(tmp_path: Path) -> None:
+    alone, world = of_one(tmp_path, "cpu")
+    assert alone == world
 
 
 @pytest.mark.parametrize("extra", ({}, {"accumulate_batches": 2}, {"average_decay": 0.9}))

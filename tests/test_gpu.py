@@ -14,14 +14,15 @@ from pathlib import Path
 import pytest
 import torch
 from conftest import PROJECT, Checkout, tiny_study
+from test_devices import of_one
 from test_leases import Holder, around
 
 from assay import devices
 
 pytestmark = [
     pytest.mark.gpu,
-    pytest.mark.skipif(
-        not (torch.cuda.is_available() and devices.count() and shutil.which("nvidia-smi")),
+    pytest.mark.skipif(  # CUDA itself is not asked: processes are forked from this one
+        not (torch.version.cuda and devices.count() and shutil.which("nvidia-smi")),
         reason="there is no NVIDIA GPU here",
     ),
 ]
@@ -159,6 +160,11 @@ def test_energy_is_what_nvidia_smi_says_of_the_power() -> None:
 def test_the_ledger_agrees_with_the_events_of_cuda() -> None:
     ledger, events = found_by(LEDGER)
     assert ledger == pytest.approx(events, rel=0.01)
+
+
+def test_a_world_of_one_over_nccl_gives_the_bytes_of_none(tmp_path: Path) -> None:
+    alone, world = of_one(tmp_path, "gpu")
+    assert alone == world
 
 
 def test_what_a_training_leaves_does_not_depend_on_the_loader_workers(study: Checkout) -> None:

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytorch_lightning as pl
 from pytorch_lightning.callbacks import Callback
+from pytorch_lightning.strategies import DDPStrategy
 from pytorch_lightning.utilities.model_helpers import is_overridden
 from pytorch_lightning.utilities.types import LRSchedulerConfig
 from torch import Tensor
@@ -85,7 +86,9 @@ class Steps(Callback):
         self.alone = contextlib.nullcontext
         if trainer.precision == "32-true":
             self.context = contextlib.nullcontext
-        if trainer.world_size > 1:  # through the wrapper that averages gradients over the devices
+        if isinstance(
+            trainer.strategy, DDPStrategy
+        ):  # through the wrapper that averages gradients over the devices
             self.training_step = trainer.strategy.training_step
             self.context, self.alone = contextlib.nullcontext, trainer.strategy.block_backward_sync
 

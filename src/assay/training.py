@@ -147,13 +147,13 @@ def _trainer(job: Job, resuming: Resuming) -> tuple[pl.Trainer, Steps]:
     if "average_decay" in settings:
         around.append(Average(settings["average_decay"]))
     resuming.steps = steps = Steps(job, resuming.batches, around)
-    several = resuming.rank.count > 1
+    distributed = resuming.rank.group is not None
     trainer = pl.Trainer(
         accelerator=settings["device"],
         devices=resuming.rank.count,
         # buckets of gradients that are looked for in each step are never laid out anew: after that
         # they add up in another order, which a training that goes on would do one step later
-        strategy=DDPStrategy(find_unused_parameters=True) if several else "auto",
+        strategy=DDPStrategy(find_unused_parameters=True) if distributed else "auto",
         precision=settings["precision"],
         max_epochs=min(job.execution.rounds or all_rounds, all_rounds),
         accumulate_grad_batches=settings.get("accumulate_batches", 1),
