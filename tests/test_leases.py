@@ -168,6 +168,13 @@ def test_a_gpu_that_somebody_uses_without_a_lease_is_left_alone_until_it_is_free
     assert job.takes() == [gpus[1].uuid]
 
 
+def test_a_screen_takes_memory_and_keeps_no_job_away(fake_gpus: Callable, hold: Callable) -> None:
+    gpus = fake_gpus(count=1, memory_used_bytes=2**31)
+    gpus[0].graphics_processes = [(os.getpid(), 2**31)]
+    gpus.save()
+    assert hold(gpus).takes() == [gpus[0].uuid]
+
+
 def test_one_who_shares_a_gpu_is_no_stranger_to_the_next(
     fake_gpus: Callable, hold: Callable
 ) -> None:

@@ -14,6 +14,7 @@ import pytest
 from conftest import PROJECT, Checkout, tiny_study
 
 from assay import comparability, meters
+from assay.clock import Ledger, training_seconds
 from assay.meters import Meter
 
 MEASURE = """
@@ -99,6 +100,41 @@ def test_a_part_of_a_gpu_and_one_that_is_shared_have_no_energy_of_their_own(
     assert "side by side" in shared["missing"]
 
 
+def test_a_part_of_a_gpu_and_one_that_tells_little_are_not_disturbed_by_that(
+    fake_gpus: Callable,
+) -> None:
+    gpus = fake_gpus(count=2, throttle_reasons=None, memory_used_bytes=None)
+    gpus[0].divide(2)
+    gpus.save()
+    for uuid in (gpus[0].instances[0].uuid, gpus[1].uuid):
+        assert measured(gpus, uuid, seconds=0.1)["seen"] == []
+
+
+def test_energy_is_known_of_a_whole_run_or_not_at_all() -> None:
+    def counting(meter: Meter) -> dict[str, Any]:
+        with meter.running():
+            return meter.total()
+
+    begun = Meter()
+    begun.resume({"counts": {"seconds": 9.0}, "seen": [], "missing": "a reason"})
+    assert counting(begun)["missing"] == "a reason"
+    lost = Meter(divided=True)
+    lost.resume({"counts": {"seconds": 9.0, "joules": 5.0}, "seen": [], "missing": None})
+    found = counting(lost)
+    assert "joules" not in found["counts"] and "side by side" in found["missing"]
+
+
+def test_waiting_for_a_device_is_not_lost_work() -> None:
+    ledger = Ledger()
+    with ledger.spend("wait"):
+        time.sleep(0.2)
+    ledger.resume({"train": 5.0})
+    assert ledger.seconds["wait"] == pytest.approx(0.2, abs=0.05)
+    total = ledger.total()
+    assert total["lost"] == pytest.approx(total["wall"] - 5 - ledger.seconds["wait"], abs=0.05)
+    assert training_seconds(total, "mlperf") == pytest.approx(5 + total["lost"], abs=0.05)
+
+
 def test_strangers_on_the_gpu_and_heat_are_seen_and_the_run_itself_is_none(
     fake_gpus: Callable,
 ) -> None:
@@ -127,6 +163,9 @@ def test_a_processors_counter_may_start_again(
         (package / "name").write_text(f"package-{number}\n")
         (package / "max_energy_range_uj").write_text("999999999\n")
         (package / "energy_uj").write_text(f"{begun}\n")
+    platform = tmp_path / "intel-rapl:2"  # holds the packages, and would count them twice
+    platform.mkdir()
+    (platform / "name").write_text("psys\n")
     monkeypatch.setattr(meters, "RAPL", tmp_path)
     meter = Meter()
     with meter.running():

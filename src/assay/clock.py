@@ -93,14 +93,15 @@ class Ledger:
         self.seconds["lost"] += seconds
 
     def resume(self, kept: dict[str, float]) -> None:
-        """Go on from saved work: whatever else was spent so far is lost.
+        """Go on from saved work: whatever else was spent so far is lost, but for waiting.
 
         Args:
             kept: seconds by phase of the work that was saved.
         """
-        spent = self.total()["wall"]
+        spent, waited = self.total()["wall"], self.seconds["wait"]
         self.seconds = {phase: kept.get(phase, 0.0) for phase in PHASES}
-        self.lose(max(0.0, spent - sum(kept.values())))
+        self.seconds["wait"] += waited
+        self.lose(max(0.0, spent - waited - sum(kept.values())))
 
     def total(self) -> dict[str, float]:
         """Seconds by phase, and their sum as `wall`."""

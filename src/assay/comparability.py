@@ -53,7 +53,8 @@ def crowded(record: dict[str, Any]) -> list[str]:
     """How much a run waited for cores, perhaps for those that its own workflow's jobs had."""
     counts = record["measured"]["counts"]
     seconds = counts.get("seconds", 0.0)
-    waited = counts.get("waited_seconds", 0.0) / seconds if seconds else 0.0
+    spent = seconds * record["device"]["threads"]
+    waited = counts.get("waited_seconds", 0.0) / spent if spent else 0.0
     if seconds < SHORTEST_SECONDS or waited < WAITED_SHARE:
         return []
     return [f"waited for a core in {100 * waited:.0f}% of the time"]

@@ -16,12 +16,14 @@ class Gpu:
         uuid: its name for CUDA and NVML, `GPU-...` or `MIG-...`.
         used_bytes: of its memory.
         processes: ids of those that compute on it, as far as they can be seen from here.
+        draws: whether it has a screen to draw on, which takes memory and disturbs nobody.
     """
 
     uuid: str
     name: str
     used_bytes: int
     processes: tuple[int, ...]
+    draws: bool
 
 
 def resolve(kind: str) -> str:
@@ -49,9 +51,9 @@ def gpus() -> list[Gpu]:
     try:
         pynvml.nvmlInit()
         found = [handle for number in range(pynvml.nvmlDeviceGetCount()) for handle in _at(number)]
+        known = {pynvml.nvmlDeviceGetUUID(handle): handle for handle in found}
     except pynvml.NVMLError:
         return []
-    known = {pynvml.nvmlDeviceGetUUID(handle): handle for handle in found}
     return [gpu for uuid in _allowed(allowed, known) for gpu in _described(uuid, known[uuid])]
 
 
@@ -128,10 +130,29 @@ def _described(uuid: str, found: Any) -> list[Gpu]:
     import pynvml
 
     try:
-        name, used = pynvml.nvmlDeviceGetName(found), pynvml.nvmlDeviceGetMemoryInfo(found).used
-        return [Gpu(uuid, name, used, processes(found))]
+        name = pynvml.nvmlDeviceGetName(found)
+        return [Gpu(uuid, name, _used(found), processes(found), _draws(found))]
     except pynvml.NVMLError:
         return []
+
+
+def _used(found: Any) -> int:
+    """Bytes of a GPU's memory that are used; 0 where it has none of its own."""
+    import pynvml
+
+    try:
+        return pynvml.nvmlDeviceGetMemoryInfo(found).used
+    except pynvml.NVMLError_NotSupported:
+        return 0
+
+
+def _draws(found: Any) -> bool:
+    import pynvml
+
+    try:
+        return bool(pynvml.nvmlDeviceGetGraphicsRunningProcesses(found))
+    except pynvml.NVMLError:
+        return False
 
 
 def processes(found: Any) -> tuple[int, ...]:

@@ -9,7 +9,17 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from assay import devices, environment, execution, faults, identity, leases, locks, records
+from assay import (
+    devices,
+    environment,
+    execution,
+    faults,
+    identity,
+    leases,
+    locks,
+    records,
+    supervision,
+)
 from assay.clock import Ledger
 from assay.execution import Execution
 from assay.faults import Exit, JobError
@@ -77,14 +87,14 @@ class Job:
     def lease(self) -> None:
         """Wait for the device that this run is to have, and keep it until the process ends."""
         device, alone = self.settings.get("device"), self.execution.timing == "exclusive"
+        each = self.execution.jobs_per_gpu
         with self.ledger.spend("wait"):
             if device == "gpu":
-                each = self.execution.jobs_per_gpu
                 wanted = self.settings.get("devices", 1)
                 self.gpus = leases.take(wanted, each, _tell, self.supervision.check)
-            elif device == "cpu":
+            elif device == "cpu" and not supervision.is_elsewhere():
                 leases.take_cores(alone, _tell, self.supervision.check)
-        self.meter = Meter(self.gpus, divided=not alone)
+        self.meter = Meter(self.gpus, divided=each > 1 if self.gpus else not alone)
 
     @contextmanager
     def timed(self, phase: str) -> Iterator[None]:
@@ -118,6 +128,7 @@ class Job:
             "precision": self.settings.get("precision"),
             "gpus": self.gpus,
             "timing": self.execution.timing,
+            "jobs_per_gpu": self.execution.jobs_per_gpu,
             "measured": self.meter.total(),
             "peak_memory_bytes": environment.peak_memory_bytes(),
             "environment": environment.describe(),

@@ -17,6 +17,7 @@ from typing import IO
 from assay import devices, supervision
 from assay.devices import Gpu
 from assay.faults import Exit, JobError
+from assay.locks import is_at
 
 FOLDER = "ASSAY_LEASES"  # the variable that names another folder than this
 DEFAULT_FOLDER = "/tmp/assay-leases"  # of the machine, not of a job: TMPDIR may be either
@@ -158,27 +159,26 @@ def _stranger(gpu: Gpu, jobs_per_gpu: int) -> str:
     """Who uses a GPU without a lease, if anybody; asked by one who has a lock on it."""
     places = [f"{gpu.uuid}.{place}" for place in range(jobs_per_gpu)] if jobs_per_gpu > 1 else []
     holders = {_holder(place) for place in places} - {os.getpid(), None}
-    foreign = [
-        pid for pid in gpu.processes if not supervision.ancestors(pid) & (holders | {os.getpid()})
-    ]
+    ours = holders | {os.getpid()}
+    foreign = [pid for pid in gpu.processes if supervision.is_foreign(pid, ours)]
     if foreign:
         return f"used by process {foreign[0]}, which has no lease"
-    if gpu.used_bytes > FOREIGN_BYTES and not holders:
+    if gpu.used_bytes > FOREIGN_BYTES and not (holders or gpu.draws):
         return f"{gpu.used_bytes / 1e9:.1f} GB of its memory are used by a process unknown here"
     return ""
 
 
 def _lock(name: str, kind: int) -> tuple[IO[str] | None, str]:
-    """A lock on a file of the folder, or who has it.
-
-    Its file is never deleted: another could then lock a new one of the same name.
-    """
+    """A lock on a file of the folder, or who has it."""
     file = _open(name)
     try:
         fcntl.flock(file, kind | fcntl.LOCK_NB)
     except BlockingIOError:
         with file:
             return None, f"leased to {file.read().strip() or 'other jobs'}"
+    if not is_at(file, folder() / f"{name}.lock"):  # somebody has tidied up
+        file.close()
+        return _lock(name, kind)
     if file.writable():
         file.truncate(0)
         if kind == fcntl.LOCK_EX:

@@ -32,7 +32,7 @@ def take(path: Path) -> IO[str] | None:
             if error.errno in (errno.EWOULDBLOCK, errno.EACCES):
                 return None
             raise
-        if _is_at(file, path):
+        if is_at(file, path):
             break
         file.close()  # it was deleted by its last holder: lock the file that stands there now
     file.truncate(0)
@@ -72,7 +72,8 @@ def hold(path: Path, tell: Callable[[str], None]) -> Iterator[None]:
         yield
 
 
-def _is_at(file: IO[str], path: Path) -> bool:
+def is_at(file: IO[str], path: Path) -> bool:
+    """Whether an open file still is the one that stands at a path."""
     try:
         return os.path.samestat(os.fstat(file.fileno()), path.stat())
     except FileNotFoundError:

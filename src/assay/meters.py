@@ -50,7 +50,9 @@ class Meter:
     @contextmanager
     def running(self) -> Iterator[None]:
         """Count during a block."""
-        self._energy, self.missing = _energy(self.gpus, self._divided)
+        self._energy, missing = _energy(self.gpus, self._divided)
+        if self.missing or missing or (self.counts and "joules" not in self.counts):
+            self._lose_energy(self.missing or missing or "it was not measured from the beginning")
         self._last = self._read()
         ended = threading.Event()
         watch = threading.Thread(target=self._watch, args=(ended,), daemon=True)
@@ -65,7 +67,7 @@ class Meter:
 
     def resume(self, kept: dict[str, Any]) -> None:
         """Go on from what earlier processes had counted when they saved their work."""
-        self.counts = dict(kept["counts"])
+        self.counts, self.missing = dict(kept["counts"]), kept["missing"]
         self.seen |= set(kept["seen"])
 
     def total(self) -> dict[str, Any]:
@@ -219,7 +221,7 @@ def _of_gpu(uuid: str) -> _Counter:
 
 def _of_processors() -> list[_Counter]:
     folders = [path.parent for path in sorted(RAPL.glob("intel-rapl:*/name"))]
-    packages = [each for each in folders if each.name.count(":") == 1]
+    packages = [each for each in folders if (each / "name").read_text().startswith("package")]
     if not packages:
         raise _Unreadable("this processor shows no counter of energy (RAPL)")
     return [_Package(folder) for folder in packages]
@@ -246,11 +248,13 @@ def _company(uuid: str) -> set[str]:
     try:
         handle = devices.handle(uuid)
         reasons = pynvml.nvmlDeviceGetCurrentClocksThrottleReasons(handle)
+    except (pynvml.NVMLError_NotSupported, pynvml.NVMLError_InvalidArgument):
+        reasons = 0
     except pynvml.NVMLError:
         return {"the GPU did not answer"}
     found = {f"GPU {words}" for bit, words in THROTTLED.items() if reasons & bit}
     computing = devices.processes(handle)
-    strange = any(os.getpid() not in supervision.ancestors(pid) for pid in computing)
+    strange = any(supervision.is_foreign(pid, {os.getpid()}) for pid in computing)
     return found | ({"another process on the GPU"} if strange else set())
 
 
@@ -259,8 +263,6 @@ def _processor() -> dict[str, float]:
     try:
         fields = Path("/proc/stat").read_text().split("\n", 1)[0].split()[1:9]
         user, nice, system, _, _, irq, softirq, stolen = (int(field) for field in fields)
-        tasks = Path("/proc/self/task").glob("*/schedstat")
-        waited = sum(int(task.read_text().split()[1]) for task in tasks)
     except (OSError, ValueError):
         return {}
     tick = os.sysconf("SC_CLK_TCK")
@@ -269,8 +271,16 @@ def _processor() -> dict[str, float]:
         "busy_seconds": (user + nice + system + irq + softirq) / tick,
         "workflow_seconds": sum(_descendants(root).values()) / tick,
         "stolen_seconds": stolen / tick,
-        "waited_seconds": waited / 1e9,
+        "waited_seconds": sum(_waited(task) for task in Path("/proc/self/task").iterdir()) / 1e9,
     }
+
+
+def _waited(task: Path) -> int:
+    """Nanoseconds that a thread has waited for a core; none where it has ended by now."""
+    try:
+        return int((task / "schedstat").read_text().split()[1])
+    except (OSError, IndexError):
+        return 0
 
 
 def _descendants(root: int) -> dict[int, int]:

@@ -46,6 +46,11 @@ def end_with(parent: int) -> None:
         os._exit(1)
 
 
+def is_elsewhere() -> bool:
+    """Whether the workflow was planned on another machine, or this job is one of a cluster's."""
+    return os.environ.get(WORKFLOW, "") not in ("", os.environ.get(PARENT))
+
+
 def ancestors(pid: int) -> set[int]:
     """A process and those that started it."""
     found: set[int] = set()
@@ -56,6 +61,11 @@ def ancestors(pid: int) -> set[int]:
         except OSError:
             break
     return found
+
+
+def is_foreign(pid: int, holders: set[int]) -> bool:
+    """Whether a process that can be seen from here is none of some others, nor below one."""
+    return Path(f"/proc/{pid}").exists() and not ancestors(pid) & holders
 
 
 class Supervision:

@@ -181,6 +181,7 @@ def _count_operations(
 def _measure_device(job: Job) -> None:
     """Note what the device can do, and the most of its memory that the training held."""
     device = _device(job)
+    torch.set_num_threads(job.settings["threads"])
     if device.type == "cuda":
         job.meter.notes["peak_device_memory_bytes"] = torch.cuda.max_memory_allocated(device)
     peak = flops.peak_per_second(device, job.settings["precision"])

@@ -204,8 +204,10 @@ def keep_to_gpus():
     """Start no more jobs than there are GPUs, for they would wait, and refuse those of more."""
     if not GPUS:
         return
-    found, limit = devices.count(), granted("gpu")
-    usable = found if limit is None else min(found, limit)
+    found, limit = [gpu.uuid for gpu in devices.gpus()], granted("gpu")
+    usable = len(found) if limit is None else min(len(found), limit)
+    if EXECUTION.jobs_per_gpu > 1:  # which spread over all that they see
+        os.environ[devices.VISIBLE] = ",".join(found[:usable])
     workflow.register_resource("gpu", usable * EXECUTION.jobs_per_gpu)
     if STUDY["devices"] > usable:
         sys.exit(
