@@ -13,7 +13,7 @@ import psutil
 import pytest
 from conftest import PROJECT, Checkout, tiny_study
 
-from assay import comparability, meters
+from assay import comparability, energy
 from assay.clock import Ledger, training_seconds
 from assay.meters import Meter
 
@@ -166,7 +166,7 @@ def test_a_processors_counter_may_start_again(
     platform = tmp_path / "intel-rapl:2"  # holds the packages, and would count them twice
     platform.mkdir()
     (platform / "name").write_text("psys\n")
-    monkeypatch.setattr(meters, "RAPL", tmp_path)
+    monkeypatch.setattr(energy, "RAPL", tmp_path)
     meter = Meter()
     with meter.running():
         (tmp_path / "intel-rapl:0" / "energy_uj").write_text("100000000\n")

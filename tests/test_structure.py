@@ -10,7 +10,8 @@ from assay import identity
 
 LIGHT = ("plan", "identity", "records", "study", "progress", "devices", "statistics", "tables",
          "figures", "report", "latex", "cells", "why", "store", "verify", "accept", "replay",
-         "locks", "supervision", "faults", "job", "start", "dates", "cores", "outputs")  # fmt: skip
+         "locks", "supervision", "faults", "job", "start", "dates", "cores", "outputs",
+         "leases", "meters", "energy", "comparability")  # fmt: skip
 STAGES = ("prepare", "pretrain", "finetune", "evaluate", "report")
 
 

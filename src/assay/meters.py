@@ -1,4 +1,4 @@
-"""What a run takes besides time, and what disturbs it: energy, memory of the GPU, company."""
+"""What a run takes besides time, and what disturbs it."""
 
 import os
 import threading
@@ -8,11 +8,9 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
-from assay import devices, supervision
+from assay import devices, energy, supervision
+from assay.energy import LOOK_SECONDS, Unreadable
 
-LOOK_SECONDS = 1.0
-LOOK_SECONDS_FOR_POWER = 0.1  # where energy is the sum of power over time
-RAPL = Path("/sys/class/powercap")
 THROTTLED = {  # reasons of NVML for which a GPU runs slower than its load asks for
     0x08: "slowed down by its hardware",
     0x20: "hot",
@@ -44,13 +42,13 @@ class Meter:
         self.missing: str | None = None
         self.notes: dict[str, float] = {}
         self._divided = divided
-        self._energy: list[_Counter] = []
+        self._energy: list[energy.Counter] = []
         self._last: dict[str, float] | None = None
 
     @contextmanager
     def running(self) -> Iterator[None]:
         """Count during a block."""
-        self._energy, missing = _energy(self.gpus, self._divided)
+        self._energy, missing = energy.counters(self.gpus, self._divided)
         if self.missing or missing or (self.counts and "joules" not in self.counts):
             self._lose_energy(self.missing or missing or "it was not measured from the beginning")
         self._last = self._read()
@@ -95,7 +93,7 @@ class Meter:
         for counter in self._energy:
             try:
                 readings["joules"] = readings.get("joules", 0.0) + counter.read()
-            except _Unreadable as error:
+            except Unreadable as error:
                 self._lose_energy(str(error))
                 readings.pop("joules", None)
                 break
@@ -109,136 +107,12 @@ class Meter:
         wait = min((counter.look_seconds for counter in self._energy), default=LOOK_SECONDS)
         while True:
             for counter in self._energy:
-                counter.look()
+                with suppress(Unreadable):
+                    counter.read()
             for uuid in self.gpus:
                 self.seen |= _company(uuid)
             if ended.wait(wait):
                 return
-
-
-class _Unreadable(Exception):
-    """A counter of energy gives no number; the text says why."""
-
-
-class _Counter:
-    """Joules since some time in the past."""
-
-    look_seconds = LOOK_SECONDS
-
-    def read(self) -> float:
-        raise NotImplementedError
-
-    def look(self) -> None:
-        """What has to be done now and then in between."""
-
-
-class _Board(_Counter):
-    """A GPU's own counter, of the whole board."""
-
-    def __init__(self, uuid: str) -> None:
-        self.handle = _asked(devices.handle, uuid)
-        self.read()
-
-    def read(self) -> float:
-        import pynvml
-
-        return _asked(pynvml.nvmlDeviceGetTotalEnergyConsumption, self.handle) / 1000
-
-
-class _Power(_Counter):
-    """The power of a GPU's board, summed over time: for those older than the counter."""
-
-    look_seconds = LOOK_SECONDS_FOR_POWER
-
-    def __init__(self, uuid: str) -> None:
-        self.handle = _asked(devices.handle, uuid)
-        self.joules, self.lock = 0.0, threading.Lock()
-        self.at, self.watts = time.perf_counter(), self._watts()
-
-    def _watts(self) -> float:
-        import pynvml
-
-        return _asked(pynvml.nvmlDeviceGetPowerUsage, self.handle) / 1000
-
-    def read(self) -> float:
-        with self.lock:
-            now, watts = time.perf_counter(), self._watts()
-            self.joules += (now - self.at) * (watts + self.watts) / 2
-            self.at, self.watts = now, watts
-            return self.joules
-
-    def look(self) -> None:
-        with suppress(_Unreadable):
-            self.read()
-
-
-class _Package(_Counter):
-    """A processor's own counter (RAPL), of all its cores, which starts again at some number."""
-
-    def __init__(self, folder: Path) -> None:
-        self.folder, self.joules, self.lock = folder, 0.0, threading.Lock()
-        self.range = self._number("max_energy_range_uj")
-        self.last = self._number("energy_uj")
-
-    def _number(self, name: str) -> int:
-        try:
-            return int((self.folder / name).read_text())
-        except (OSError, ValueError) as error:
-            raise _Unreadable(f"{self.folder / name} cannot be read here: {error}") from error
-
-    def read(self) -> float:
-        with self.lock:
-            now = self._number("energy_uj")
-            self.joules += (now - self.last) % (self.range + 1) / 1e6
-            self.last = now
-            return self.joules
-
-    def look(self) -> None:
-        with suppress(_Unreadable):
-            self.read()
-
-
-def _energy(gpus: list[str], divided: bool) -> tuple[list[_Counter], str | None]:
-    """What tells the energy of a run, or why nothing does."""
-    try:
-        if any(uuid.startswith("MIG-") for uuid in gpus):
-            raise _Unreadable("a part of a GPU (MIG) has no counter of its own")
-        if divided:
-            raise _Unreadable("jobs side by side share one counter: see execution.timing")
-        if gpus:
-            return [_of_gpu(uuid) for uuid in gpus], None
-        return _of_processors(), None
-    except _Unreadable as error:
-        return [], str(error)
-
-
-def _of_gpu(uuid: str) -> _Counter:
-    try:
-        return _Board(uuid)
-    except _Unreadable:
-        return _Power(uuid)
-
-
-def _of_processors() -> list[_Counter]:
-    folders = [path.parent for path in sorted(RAPL.glob("intel-rapl:*/name"))]
-    packages = [each for each in folders if (each / "name").read_text().startswith("package")]
-    if not packages:
-        raise _Unreadable("this processor shows no counter of energy (RAPL)")
-    return [_Package(folder) for folder in packages]
-
-
-def _asked(question: Any, handle: Any) -> Any:
-    """NVML's answer.
-
-    Raises:
-        _Unreadable: it has none.
-    """
-    import pynvml
-
-    try:
-        return question(handle)
-    except pynvml.NVMLError as error:
-        raise _Unreadable(f"the GPU does not tell its energy: {error}") from error
 
 
 def _company(uuid: str) -> set[str]:
@@ -269,7 +143,7 @@ def _processor() -> dict[str, float]:
     root = supervision.workflow() or os.getpid()
     return {
         "busy_seconds": (user + nice + system + irq + softirq) / tick,
-        "workflow_seconds": sum(_descendants(root).values()) / tick,
+        "workflow_seconds": _ticks_below(root) / tick,
         "stolen_seconds": stolen / tick,
         "waited_seconds": sum(_waited(task) for task in Path("/proc/self/task").iterdir()) / 1e9,
     }
@@ -283,8 +157,8 @@ def _waited(task: Path) -> int:
         return 0
 
 
-def _descendants(root: int) -> dict[int, int]:
-    """A process and all below it: the ticks that each has spent, its ended children included."""
+def _ticks_below(root: int) -> int:
+    """The ticks of the clock that a process and all below it have spent, ended ones included."""
     spent: dict[int, int] = {}
     below: dict[int, list[int]] = {}
     for path in Path("/proc").glob("[0-9]*/stat"):
@@ -295,10 +169,9 @@ def _descendants(root: int) -> dict[int, int]:
         pid = int(path.parent.name)
         below.setdefault(int(fields[1]), []).append(pid)
         spent[pid] = sum(int(field) for field in fields[11:15])
-    found, queue = {}, [root]
+    ticks, queue = 0, [root]
     while queue:
         pid = queue.pop()
-        if pid in spent:
-            found[pid] = spent[pid]
-            queue += below.get(pid, [])
-    return found
+        ticks += spent.get(pid, 0)
+        queue += below.get(pid, [])
+    return ticks
