@@ -16,6 +16,7 @@ from torch.nn import functional
 
 from assay import flops, randomness
 from assay.models import gpt
+from assay.objectives import next_token
 from assay.objectives.next_token import NextToken
 
 POSITIONS = ("rotary", "learned")
@@ -134,7 +135,7 @@ def test_a_new_model_finds_every_token_as_likely_as_any_other(tied: bool) -> Non
     facts = FACTS | {"vocabulary": 200}
     fresh = objective(facts, tied=tied, width=128, heads=4)
     loss = fresh.training_step({"tokens": drawn((64, 13), 1, vocabulary=200)}, 0)
-    assert loss.item() == pytest.approx(math.log(200), abs=0.1)
+    assert loss.item() == pytest.approx(math.log(200), abs=0.3)
 
 
 def test_residual_weights_start_smaller_with_depth() -> None:
@@ -144,7 +145,7 @@ def test_residual_weights_start_smaller_with_depth() -> None:
             shallow.get_submodule(part).weight.std() / deep.get_submodule(part).weight.std()
         )
         assert ratio == pytest.approx(4, rel=0.1)
-    assert float(deep.wide.weight.std()) == pytest.approx(gpt.INITIAL_DEVIATION, rel=0.05)
+    assert float(deep.wide.weight.std()) == pytest.approx(math.sqrt(2 / (5 * 64)), rel=0.05)
 
 
 @pytest.mark.parametrize(
@@ -160,6 +161,11 @@ def test_settings_that_do_not_fit_are_refused(
 ) -> None:
     with pytest.raises(ValueError, match=words):
         gpt.build({"vocabulary": 5, **facts}, **(SMALL | changes))
+
+
+def test_data_without_texts_is_refused() -> None:
+    with pytest.raises(ValueError, match="model gpt: it reads texts"):
+        gpt.build({"shape": (1, 8, 8), "classes": 10}, **SMALL)
 
 
 @pytest.mark.parametrize("positions", POSITIONS)
@@ -297,10 +303,8 @@ def test_a_text_ends_where_the_model_ends_it() -> None:
 def test_a_drawn_token_is_among_the_likeliest(
     shares: list[float], top_k: int, temperature: float, seed: int
 ) -> None:
-    from assay.objectives.next_token import _draw
-
     logits = torch.tensor([shares, shares[::-1]])
-    chosen = _draw(logits, temperature, top_k, torch.Generator().manual_seed(seed))
+    chosen = next_token._draw(logits, temperature, top_k, torch.Generator().manual_seed(seed))
     for row, token in zip(logits, chosen, strict=True):
         assert (row > row[token]).sum() < (top_k or len(shares))
 
@@ -362,7 +366,7 @@ def test_what_is_measured_does_not_depend_on_how_many_are_measured_at_once(
 ) -> None:
     learner, batch = objective(), {"tokens": drawn((7, 13), 0)}
     whole = learner.predict_step(batch, 0)
-    monkeypatch.setattr("assay.objectives.next_token.LARGEST_NUMBERS", 2 * 13 * (11 + 8 * 16))
+    monkeypatch.setattr(next_token, "LARGEST_NUMBERS", 2 * 13 * (11 + 8 * 16))
     parts = learner.predict_step(batch, 0)
     assert len(list(learner._parts(batch["tokens"]))) == 4
     for name, column in whole.items():

@@ -95,7 +95,8 @@ class NextToken(pl.LightningModule):
             What comes after each prompt, without it.
         """
         end = self.facts.get("end_of_text")
-        known = [tokenizer.encode(prompt).ids or [end or 0] for prompt in prompts]
+        found = [tokenizer.encode(prompt, add_special_tokens=False).ids for prompt in prompts]
+        known = [ids or [end or 0] for ids in found]
         added: list[list[int]] = [[] for _ in prompts]
         generator = torch.Generator().manual_seed(seed)
         was_training = self.training
