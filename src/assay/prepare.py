@@ -45,9 +45,9 @@ def _prepare(job: Job) -> None:
     with tempfile.TemporaryDirectory(dir=job.output) as aside, job.ledger.spend("data"):
         made = dataset.prepare(**options)
         tables, found = made if isinstance(made, tuple) else (made, {})
-        facts = {**dataset.FACTS, **found}
+        facts = {"input": "image", **dataset.FACTS, **found}
         _check(name, tables, facts)
-        if facts.get("input") == "text":
+        if facts["input"] == "text":
             tables, found = texts.tokenize(job, tables, facts, Path(aside))
             facts |= found
         elif "image" in tables["train"]:

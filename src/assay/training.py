@@ -39,13 +39,19 @@ VALIDATION_BATCH_EXAMPLES = 1024
 
 
 def build(settings: dict[str, Any], facts: dict[str, Any], seed: int) -> pl.LightningModule:
-    """Build an objective around a new backbone, both initialised from the seed."""
+    """Build an objective around a new backbone, both initialised from the seed.
+
+    Raises:
+        JobError: its settings fit neither each other nor the data.
+    """
     model, objective = dict(settings["model"]), dict(settings["objective"])
     randomness.reseed(randomness.mix(seed, "initialisation"))
-    backbone = _backbone(model.pop("name"), facts, model)
     name = objective.pop("name")
     kind = getattr(plugins.load("objective", name), plugins.class_name(name))
-    return kind(backbone, facts, **objective)
+    try:
+        return kind(_backbone(model.pop("name"), facts, model), facts, **objective)
+    except ValueError as error:
+        raise JobError(str(error), Exit.CODE) from error
 
 
 def _backbone(name: str, facts: dict[str, Any], settings: dict[str, Any]) -> torch.nn.Module:
