@@ -1,9 +1,11 @@
 """Files inside archives, read into memory: nothing is unpacked onto the disk."""
 
+import errno
 import gzip
 import lzma
 import re
 import stat
+import struct
 import tarfile
 import zipfile
 import zlib
@@ -16,8 +18,8 @@ from assay.faults import Exit, JobError
 
 OPENERS = {b"\x1f\x8b": gzip.open, b"\xfd7zXZ\x00": lzma.open}  # by a file's first bytes
 PIECE_BYTES = 2**20
-DAMAGE = (EOFError, zlib.error, lzma.LZMAError, gzip.BadGzipFile, tarfile.TarError,
-          zipfile.BadZipFile, NotImplementedError)  # fmt: skip
+DAMAGE = (EOFError, RuntimeError, ValueError, OverflowError, struct.error, zlib.error,
+          lzma.LZMAError, tarfile.TarError, zipfile.BadZipFile)  # fmt: skip
 
 
 def contents(path: Path, largest_bytes: int) -> bytes:
@@ -150,7 +152,10 @@ class _Bounded:
 def _told(path: Path) -> Iterator[None]:
     try:
         yield
-    except DAMAGE as error:
+    except (*DAMAGE, OSError) as error:
+        # gzip raises an OSError without a number, and zip seeks to places that cannot be
+        if isinstance(error, OSError) and error.errno not in (None, errno.EINVAL):
+            raise
         what = " ".join(str(error).split()) or type(error).__name__
         raise _fault(path, f"damaged, or no archive that can be read ({what})") from error
 
