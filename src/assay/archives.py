@@ -116,7 +116,7 @@ def _zip_members(path: Path, names: _Names, largest_bytes: int) -> Iterator[tupl
         for member in archive.infolist():
             kind = stat.S_IFMT(member.external_attr >> 16)
             is_file = kind in (0, stat.S_IFREG)
-            name = names.choose(member.orig_filename, is_file, member.is_dir())
+            name = names.choose(member.orig_filename, is_file, member.filename.endswith("/"))
             if name is None:
                 continue
             if member.flag_bits & 1:
