@@ -8,7 +8,7 @@ URL = "https://raw.githubusercontent.com/karpathy/char-rnn/master/data/tinyshake
 FACTS = {
     "input": "text",
     "title": "Tiny Shakespeare",
-    "source": URL,
+    "source": "https://github.com/karpathy/char-rnn, data/tinyshakespeare/input.txt",
     "licence": "MIT",
     "citation": "Karpathy (2015): char-rnn. https://github.com/karpathy/char-rnn",
     "sha256": "86c4e6aa9db7c042ec79f339dcb96d42b0075e16b8fc2e86bf0ca57e2dc565ed",
