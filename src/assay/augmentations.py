@@ -6,6 +6,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from assay.faults import Exit, JobError
+
 
 def vary(
     images: Tensor, strength: float = 1.0, *, mirror: bool = False, crop_pixels: int = 0
@@ -28,7 +30,7 @@ def vary(
         Images of the same shape.
 
     Raises:
-        ValueError: `crop_pixels` is no less than a side of the images.
+        JobError: `crop_pixels` is no less than a side of the images.
     """
     if mirror or crop_pixels:
         images = _rearranged(images, mirror, crop_pixels)
@@ -49,7 +51,7 @@ def _rearranged(images: Tensor, mirror: bool, crop_pixels: int) -> Tensor:
     count, channels, height, width = images.shape
     if crop_pixels >= min(height, width):
         what = f"crop_pixels is {crop_pixels}, but the images have {height} x {width} pixels"
-        raise ValueError(f"{what}: less than the shorter side is needed")
+        raise JobError(f"{what}: less than the shorter side is needed", Exit.DATA)
     row, column = (torch.arange(size, device=images.device) for size in (height, width))
     if crop_pixels:
         limits = (-crop_pixels, crop_pixels + 1)
