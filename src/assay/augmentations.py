@@ -23,8 +23,8 @@ def vary(
         strength: a factor on all of these; with 0 there are none.
         mirror: exchange left and right in half of the images.
         crop_pixels: shift each image by up to so many whole pixels along both axes. Its border is
-            reflected into what comes free: as padding and cropping do. It takes a tenth of the time
-            of the rest.
+            reflected into what comes free: as padding and cropping do. It takes less than a
+            tenth of the time of the rest.
 
     Returns:
         Images of the same shape.
