@@ -51,6 +51,6 @@ def _advice(repository: str) -> str:
 
     try:
         commit = HfApi().model_info(repository, timeout=SECONDS).sha
-    except (OSError, ValueError, RuntimeError):
+    except Exception:  # without a network: of the kinds of whichever client the library uses
         return f"the commit of {repository} on the hub whose weights are wanted"
     return f"the newest commit of {repository} is {commit}; write `revision: {commit}`"

@@ -62,18 +62,18 @@ class TimmNetwork(nn.Module):
     def fitted(self, weights: dict[str, Tensor]) -> dict[str, Tensor]:
         """Weights of this network for images of other channels or another size, made to fit.
 
-        The first convolution's weights are summed or repeated over channels, position embeddings
-        interpolated, as timm does where it loads its own weights.
+        The first convolution's weights are shared evenly among the channels, and position
+        embeddings interpolated, as timm does with weights of its own.
         """
         from timm.layers import resample_abs_pos_embed
-        from timm.models import adapt_input_conv
 
         fitting, mine = dict(weights), self.state_dict()
         for name, tensor in weights.items():
             if name not in mine or tensor.shape == mine[name].shape:
                 continue
             if tensor.dim() == 4 and tensor.shape[::2] == mine[name].shape[::2]:
-                fitting[name] = adapt_input_conv(mine[name].shape[1], tensor)
+                channels = mine[name].shape[1]
+                fitting[name] = tensor.sum(1, keepdim=True).repeat(1, channels, 1, 1) / channels
             elif name == "network.pos_embed":
                 grid = self.network.patch_embed.grid_size
                 prefix = self.network.num_prefix_tokens
@@ -126,7 +126,8 @@ def build(
         network = _with_weights(library, target, known, weights, bool(pretrained), options)
         scale = (_per_channel(known.mean, facts), _per_channel(known.std, facts))
     else:
-        network = _create(library, target, options | {"num_classes": 0})
+        wrong = f"cannot be made for images of shape {(facts['shape'][0], *size)}"
+        network = _create(library, target, options | {"num_classes": 0}, wrong)
     return TimmNetwork(network, facts, size, scale, name)
 
 
@@ -154,17 +155,12 @@ def _known(library: Any, target: str) -> Any:
         raise own.fault(f"timm:{target}", f"timm has no such weights; it has {tagged}") from error
 
 
-def _create(library: Any, target: str, options: dict[str, Any]) -> nn.Module:
+def _create(library: Any, target: str, options: dict[str, Any], wrong: str) -> nn.Module:
     try:
         return library.create_model(target, **options)
     except (RuntimeError, ValueError, TypeError, AssertionError, KeyError) as error:
         what = " ".join(str(error).split())[:400]
-        raise own.fault(f"timm:{target}", f"cannot be made with {_words(options)}: {what}") from error
-
-
-def _words(options: dict[str, Any]) -> str:
-    plain = {key: value for key, value in options.items() if isinstance(value, int | tuple)}
-    return ", ".join(f"{key} {value}" for key, value in plain.items())
+        raise own.fault(f"timm:{target}", f"{wrong}: {what}") from error
 
 
 def _from_hub(name: str, known: Any, revision: str | None) -> Path:
@@ -192,11 +188,9 @@ def _with_weights(
     # With as many classes as the file's last layer has, timm demands that all of its weights fit.
     classes = known.num_classes if of_hub else _classes(known, state)
     overlay = {"state_dict": state, "num_classes": classes, "custom_load": False}
-    network = _create(
-        library,
-        target,
-        {"pretrained": True, "pretrained_cfg_overlay": overlay, "num_classes": classes, **options},
-    )
+    options = options | {"num_classes": classes, "pretrained": True}
+    wrong = f"{path} does not hold its weights"
+    network = _create(library, target, options | {"pretrained_cfg_overlay": overlay}, wrong)
     network.pretrained_cfg.pop("state_dict", None)
     network.reset_classifier(0)
     return network
