@@ -27,7 +27,9 @@ class Own(nn.Module):
         self.network = network
         self.features = trial(self, facts, name)
         if hasattr(network, "VOCABULARY_WEIGHTS"):
-            self.VOCABULARY_WEIGHTS = tuple(f"network.{each}" for each in network.VOCABULARY_WEIGHTS)
+            self.VOCABULARY_WEIGHTS = tuple(
+                f"network.{each}" for each in network.VOCABULARY_WEIGHTS
+            )
 
     def forward(self, inputs: Tensor) -> Tensor:
         """Images (n, c, h, w) -> (n, features), the mean over a map of features being taken."""
