@@ -61,7 +61,8 @@ def build(name: str, facts: dict[str, Any], settings: dict[str, Any]) -> nn.Modu
     Raises:
         JobError: it cannot be imported or called so, or gives something else than features.
     """
-    network = call(name, settings, {"facts": facts})
+    function = bring(name)
+    network = function(**arguments(function, settings, {"facts": facts}, name))
     if not isinstance(network, nn.Module):
         raise fault(name, f"gives {type(network).__name__}: a torch.nn.Module is needed")
     return Own(network, facts, name)
@@ -91,26 +92,27 @@ def bring(name: str) -> Callable[..., Any]:
     return found
 
 
-def call(name: str, settings: dict[str, Any], offered: dict[str, Any]) -> Any:
-    """Call what a name stands for.
+def arguments(
+    function: Callable[..., Any], given: dict[str, Any], offered: dict[str, Any], name: str
+) -> dict[str, Any]:
+    """The keyword arguments that a user's class or function is called with.
 
     Args:
-        name: `package.module:Name`.
-        settings: keyword arguments.
-        offered: further ones, handed over only where the signature names them.
+        function: what is called.
+        given: by the study; all of them are handed over.
+        offered: handed over only where the signature names them.
+        name: `package.module:Name`, for messages.
 
     Raises:
         JobError: the signature takes other arguments.
     """
-    function = bring(name)
     signature = inspect.signature(function)
     wanted = {key: value for key, value in offered.items() if key in signature.parameters}
-    arguments = {**wanted, **settings}
     try:
-        signature.bind(**arguments)
+        signature.bind(**(found := {**wanted, **given}))
     except TypeError as error:
         raise fault(name, f"{error}; it takes {signature}") from error
-    return function(**arguments)
+    return found
 
 
 def trial(backbone: nn.Module, facts: dict[str, Any], name: str) -> int:

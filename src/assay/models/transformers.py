@@ -160,6 +160,8 @@ def _network(
     masked = modeling_auto.MODEL_FOR_MASKED_LM_MAPPING_NAMES
     is_causal = config.model_type in causal and config.model_type not in masked
     kind = AutoModelForCausalLM if is_causal else AutoModel
+    if not is_causal and facts.get("tokens_per_text") is None:
+        raise own.fault(name, "sees a whole text at once: it cannot tell the next token")
     options = {"attn_implementation": attention, "dtype": torch.float32}
     try:
         if weights is None:
@@ -224,11 +226,9 @@ def _try(backbone: TextNetwork, facts: dict[str, Any], name: str) -> None:
 
     Raises:
         JobError: it has more than a layer between features and logits, or sees what comes after a
-            token; or it is an encoder, and the texts have no labels that it could learn.
+            token.
     """
     if not backbone.is_causal:
-        if facts.get("tokens_per_text") is None:
-            raise own.fault(name, "sees a whole text at once: it cannot tell the next token")
         return
     tokens = torch.arange(min(TRIAL, backbone.context))[None] % facts["vocabulary"]
     changed = tokens.clone()
