@@ -41,7 +41,8 @@ def source(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
 
 def forget() -> None:
     """Let identity read all files again."""
-    for function in (identity.code, identity._code_digest, identity._file, identity._read_once):
+    found = (identity.code, identity._code_digest, identity.file, identity._is_ours)
+    for function in (*found, identity._read_once):
         function.cache_clear()
 
 

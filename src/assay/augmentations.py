@@ -7,8 +7,10 @@ from torch import Tensor
 from torch.nn import functional
 
 
-def vary(images: Tensor, strength: float = 1.0) -> Tensor:
-    """Turn, shift, scale, shear, brighten, blur with noise and partly cover each image by itself.
+def vary(
+    images: Tensor, strength: float = 1.0, *, mirror: bool = False, crop_pixels: int = 0
+) -> Tensor:
+    """Mirror, shift, turn, scale, shear, brighten, blur with noise and cover each image by itself.
 
     At strength 1: turns up to 15 degrees, shifts up to an eighth of the width, scales and shears
     up to 15%, contrast up to 20%, Gaussian noise of 0.05, and in half of the images a black square
@@ -16,11 +18,20 @@ def vary(images: Tensor, strength: float = 1.0) -> Tensor:
 
     Args:
         images: (n, channels, height, width) with values from 0 to 1.
-        strength: a factor on all of these; 0 leaves the images as they are.
+        strength: a factor on all of these; with 0 there are none.
+        mirror: exchange left and right in half of the images.
+        crop_pixels: shift each image by up to so many whole pixels along both axes. Its border is
+            reflected into what comes free: as padding and cropping do. It takes a tenth of the time
+            of the rest.
 
     Returns:
-        New images of the same shape.
+        Images of the same shape.
+
+    Raises:
+        ValueError: `crop_pixels` is no less than a side of the images.
     """
+    if mirror or crop_pixels:
+        images = _rearranged(images, mirror, crop_pixels)
     if strength == 0:
         return images
     moved = functional.grid_sample(
@@ -31,6 +42,31 @@ def vary(images: Tensor, strength: float = 1.0) -> Tensor:
     contrast = 1 + 0.2 * strength * _uniform(images, len(images), 1, 1, 1)
     noise = 0.05 * strength * torch.randn_like(images)
     return (moved * contrast + noise) * ~_covered(images, strength)
+
+
+def _rearranged(images: Tensor, mirror: bool, crop_pixels: int) -> Tensor:
+    """Images whose pixels come from other places, found in one pass."""
+    count, channels, height, width = images.shape
+    if crop_pixels >= min(height, width):
+        what = f"crop_pixels is {crop_pixels}, but the images have {height} x {width} pixels"
+        raise ValueError(f"{what}: less than the shorter side is needed")
+    row, column = (torch.arange(size, device=images.device) for size in (height, width))
+    if crop_pixels:
+        limits = (-crop_pixels, crop_pixels + 1)
+        down, right = torch.randint(*limits, (2, count, 1), device=images.device)
+        row, column = _reflected(row + down, height), _reflected(column + right, width)
+    if mirror:
+        chosen = torch.rand(count, 1, device=images.device) < 0.5
+        column = torch.where(chosen, width - 1 - column, column)
+    places = row.view(-1, height, 1) * width + column.view(-1, 1, width)
+    places = places.view(count, 1, -1).expand(-1, channels, -1)
+    return images.reshape(count, channels, -1).gather(2, places).view(images.shape)
+
+
+def _reflected(place: Tensor, size: int) -> Tensor:
+    """Places beyond a border as that border's mirror shows them."""
+    place = place.abs()
+    return torch.where(place < size, place, 2 * (size - 1) - place)
 
 
 def _affine(images: Tensor, strength: float) -> Tensor:

@@ -55,7 +55,7 @@ class Batches(Dataset):
         self.size, self.per_round, self.workers, self.device = size, per_round, workers, device
         self.rank, self.ranks, self.share = rank, ranks, size // ranks
         self.home = HOST if workers else home(data, device)
-        self.data = {name: tensor.to(self.home) for name, tensor in data.items()}
+        self.data = {name: moved(tensor, self.home) for name, tensor in data.items()}
         self.count = len(next(iter(data.values())))
         self.next = 0
         self.gathered = self._gathered()
@@ -79,9 +79,10 @@ class Batches(Dataset):
     def on_device(self, batch: Batch) -> Batch:
         """A batch where it is wanted; it is copied while the device does what came before."""
         if self.home == self.device:
-            return batch
+            return as_input(batch)
         pinned = {name: tensor.pin_memory() for name, tensor in batch.items()}
-        return {name: tensor.to(self.device, non_blocking=True) for name, tensor in pinned.items()}
+        there = {name: t.to(self.device, non_blocking=True) for name, t in pinned.items()}
+        return as_input(there)
 
     def rows(self, number: int, batches: int = 1) -> Tensor:
         """This share of batch `number` and of those after it: indices (batches * share,)."""
@@ -132,7 +133,30 @@ def home(data: Batch, device: torch.device) -> torch.device:
     if device == HOST:
         return HOST
     free_bytes, _ = torch.cuda.mem_get_info(device)
-    return device if 2 * sum(tensor.nbytes for tensor in data.values()) < free_bytes else HOST
+    taken = sum(min(t.nbytes, t.untyped_storage().nbytes()) for t in data.values())
+    return device if 2 * taken < free_bytes else HOST
+
+
+def moved(tensor: Tensor, device: torch.device) -> Tensor:
+    """A tensor on a device; windows of a stream stay a view of the stream."""
+    if tensor.device == device or tensor.is_contiguous():
+        return tensor.to(device)
+    shape, strides, start = tensor.shape, tensor.stride(), tensor.storage_offset()
+    length = sum((size - 1) * stride for size, stride in zip(shape, strides, strict=True)) + 1
+    return tensor.as_strided((length,), (1,), start).to(device).as_strided(shape, strides)
+
+
+def as_input(batch: Batch) -> Batch:
+    """A batch as networks take it: bytes of images as numbers from 0 to 1, tokens as int64."""
+    if not any(tensor.dtype in (torch.uint8, torch.int32) for tensor in batch.values()):
+        return batch
+    return {name: _as_input(tensor) for name, tensor in batch.items()}
+
+
+def _as_input(tensor: Tensor) -> Tensor:
+    if tensor.dtype == torch.uint8:
+        return tensor.float().div_(255)
+    return tensor.long() if tensor.dtype == torch.int32 else tensor
 
 
 def _begin(training: int, worker: int) -> None:
@@ -158,4 +182,5 @@ class InOrder:
 
     def __iter__(self) -> Iterator[Batch]:
         for start in range(0, self.count, self.size):
-            yield {name: tensor[start : start + self.size] for name, tensor in self.data.items()}
+            rows = slice(start, start + self.size)
+            yield as_input({name: tensor[rows] for name, tensor in self.data.items()})

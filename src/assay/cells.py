@@ -5,6 +5,7 @@ from typing import Any
 
 import pandas as pd
 
+from assay import metrics
 from assay.tables import Tables
 
 Cells = list[dict[str, str]]
@@ -171,7 +172,7 @@ def _clause(tables: Tables, label: Any, rows: list[dict[str, Any]]) -> str:
             f"{r['experiment']} {difference(tables.metric, r)} on {r['baseline']}" for r in rows
         )
         return f"{where}: {', '.join(details)}"
-    better = "higher" if tables.metric == "accuracy" else "lower"
+    better = metrics.better(tables.metric)
     verdicts = [row["verdict"] for row in pretrained]
     count, clear = len(verdicts), verdicts.count(better)
     if clear == count:
@@ -190,10 +191,11 @@ def _clause(tables: Tables, label: Any, rows: list[dict[str, Any]]) -> str:
 
 def _range(metric: str, effects: list[float]) -> str:
     low, high = min(effects), max(effects)
-    if metric == "accuracy":
+    if metrics.is_share(metric):
         ends = sorted({f"{100 * low:+.1f}", f"{100 * high:+.1f}"}, key=float)
-        return f"{' to '.join(ends)} points of accuracy"
-    return f"{' to '.join(sorted({f'{low:+.4g}', f'{high:+.4g}'}, key=float))} in {metric}"
+        return f"{' to '.join(ends)} points of {metric.replace('_', ' ')}"
+    ends = sorted({f"{low:+.4g}", f"{high:+.4g}"}, key=float)
+    return f"{' to '.join(ends)} in {metric.replace('_', ' ')}"
 
 
 def _spans(costs: list[float]) -> str:
@@ -204,7 +206,7 @@ def _spans(costs: list[float]) -> str:
 def difference(metric: str, row: dict[str, Any]) -> str:
     """`+8.7 points (5.2 to 12.2)` for an accuracy, plain numbers for other metrics."""
     numbers = [row[f"difference_{part}"] for part in ("mean", "low", "high")]
-    if metric == "accuracy":
+    if metrics.is_share(metric):
         centre, low, high = (f"{100 * number:+.1f}" for number in numbers)
         return f"{centre} points ({low} to {high})" if row["n"] > 1 else f"{centre} points"
     centre, low, high = (f"{number:+.4g}" for number in numbers)
@@ -213,7 +215,7 @@ def difference(metric: str, row: dict[str, Any]) -> str:
 
 def value(metric: str, number: float) -> str:
     """An accuracy as a percentage, other metrics with four digits."""
-    return f"{100 * number:.1f}%" if metric == "accuracy" else f"{number:.4g}"
+    return f"{100 * number:.1f}%" if metrics.is_share(metric) else f"{number:.4g}"
 
 
 def with_interval(metric: str, mean: float, low: float, high: float) -> str:

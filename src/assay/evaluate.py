@@ -2,6 +2,7 @@
 
 import csv
 import io
+import json
 import math
 from pathlib import Path
 from typing import Any
@@ -10,8 +11,8 @@ import numpy as np
 import torch
 from jsonargparse import auto_cli
 
-from assay import execution, files, outputs, splits, training
-from assay.batches import InOrder
+from assay import adaptation, execution, files, outputs, randomness, training
+from assay.batches import InOrder, moved
 from assay.execution import Execution
 from assay.faults import Exit, JobError
 from assay.job import Job, run
@@ -45,14 +46,15 @@ def _evaluate(job: Job) -> None:
     training.set_up(job.settings)
     with job.ledger.spend("build"):
         objective = training.build(job.settings, job.parents["data"]["facts"], job.seed)
-        training.load_weights(objective, job.file("weights", outputs.WEIGHTS))
+        adaptation.add(objective, job.settings, job.seed)
+        adaptation.load(objective, job.file("weights", outputs.WEIGHTS))
         device = torch.device("cuda" if job.settings["device"] == "gpu" else "cpu")
         objective.to(device).eval()
         if device.type == "cuda":
             job.ledger.synchronize = torch.cuda.synchronize
     with job.ledger.spend("data"):
-        test = splits.read(job.file("data", outputs.split("test")), objective.FIELDS)
-        test = {name: tensor.to(device) for name, tensor in test.items()}
+        test = training.read(job, objective, "test")
+        test = {name: moved(tensor, device) for name, tensor in test.items()}
     with job.timed("predict"), torch.inference_mode(), training.autocast(job.settings):
         batches = InOrder(test, job.settings["batch_size"])
         tables = [objective.predict_step(batch, index) for index, batch in enumerate(batches)]
@@ -60,9 +62,24 @@ def _evaluate(job: Job) -> None:
             name: _numbers(torch.cat([table[name] for table in tables])) for name in tables[0]
         }
     job.metrics = _measured(objective, predictions)
+    if "generate" in job.settings and hasattr(objective, "generate"):
+        with job.ledger.spend("predict"), torch.inference_mode():
+            _generate(job, objective)
     with job.ledger.spend("write"):
         files.write(job.output / outputs.PREDICTIONS, _as_csv(predictions).encode())
     print("evaluate: " + ", ".join(f"{k} {v:.4f}" for k, v in job.metrics.items()), flush=True)
+
+
+def _generate(job: Job, objective: Any) -> None:
+    """Let a language model go on from the study's prompts, and write what it says."""
+    from assay import tokens
+
+    tokenizer = tokens.read(job.file("data", outputs.TOKENIZER))
+    asked = job.settings["generate"]
+    found = objective.generate(tokenizer, **asked, seed=randomness.mix(job.seed, "generate"))
+    said = [{"prompt": p, "text": text} for p, text in zip(asked["prompts"], found, strict=True)]
+    content = json.dumps(said, indent=1, ensure_ascii=False) + "\n"
+    files.write(job.output / outputs.GENERATED, content.encode())
 
 
 def _measured(objective: Any, predictions: dict[str, np.ndarray]) -> dict[str, float]:

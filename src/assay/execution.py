@@ -17,6 +17,8 @@ class Execution:
         timing: `shared` lets jobs run side by side; with `exclusive` one that is timed has its GPU,
             or on a CPU all cores, to itself.
         jobs_per_gpu: how many jobs share a GPU.
+        data_folder: where data files are looked for before they are downloaded; None leaves that to
+            the environment variable ASSAY_DATA.
         rounds: train only so many rounds, as `accept` does; None trains them all.
     """
 
@@ -26,6 +28,7 @@ class Execution:
     warm_start: bool = True
     timing: Literal["shared", "exclusive"] = "shared"
     jobs_per_gpu: int = 1
+    data_folder: str | None = None
     rounds: int | None = None
 
 

@@ -10,9 +10,9 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import PercentFormatter
 
-from assay import statistics
+from assay import metrics, statistics
 from assay.clock import PHASES
-from assay.tables import Tables, bounds
+from assay.tables import Tables
 
 INK, GREY = "#010203", "#555555"
 WIDTH_INCHES = 5.2
@@ -37,8 +37,8 @@ def scores(tables: Tables) -> Figure:
         if low == low:
             axes.plot([low, high], [place + 0.26] * 2, color=INK, linewidth=1.4)
         axes.plot(centre, place + 0.26, "|", color=INK, markersize=9, markeredgewidth=2)
-    axes.set(ylabel="", xlabel=f"test {metric}")
-    if metric == "accuracy":
+    axes.set(ylabel="", xlabel=f"test {metric.replace('_', ' ')}")
+    if metrics.is_share(metric):
         axes.xaxis.set_major_formatter(PercentFormatter(1.0))
     return figure
 
@@ -76,7 +76,7 @@ def _curve(axes: Axes, history: pd.DataFrame, name: str, colour: tuple) -> None:
     before = history["pretraining_seconds"].mean()
     label = f"{name}, after {before:.1f} s" if before else name
     axes.plot(seconds, [e.mean for e in estimates], color=colour, label=label, linewidth=1.6)
-    least, greatest = bounds(history["monitor"].iloc[0].removeprefix("validation_"))
+    least, greatest = metrics.bounds(history["monitor"].iloc[0].removeprefix("validation_"))
     lows = [max(estimate.low, least) for estimate in estimates]
     highs = [min(estimate.high, greatest) for estimate in estimates]
     axes.fill_between(seconds, lows, highs, color=colour, alpha=0.15, linewidth=0)

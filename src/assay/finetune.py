@@ -7,8 +7,9 @@ import torch
 from jsonargparse import auto_cli
 from torch import Tensor
 
-from assay import execution, outputs, randomness, splits, training
+from assay import adaptation, execution, outputs, randomness, training
 from assay.execution import Execution
+from assay.faults import Exit, JobError
 from assay.job import Job, run
 
 
@@ -18,6 +19,7 @@ def finetune(
     data: Path,
     output: Path,
     weights: Path | None = None,
+    origin: Path | None = None,
     digest: str | None = None,
     execution: Execution = execution.DEFAULT,
 ) -> None:
@@ -31,10 +33,12 @@ def finetune(
         data: folder of the prepared data.
         output: the run's folder.
         weights: folder of the pretraining to start from; none trains from scratch.
+        origin: folder of the data that the pretraining learnt from, where that is another.
         digest: what the workflow expects this run to be.
         execution: how the training is carried out; it changes no result.
     """
-    parents = {"data": data} if weights is None else {"data": data, "weights": weights}
+    given = {"data": data, "weights": weights, "origin": origin}
+    parents = {role: folder for role, folder in given.items() if folder is not None}
     run(_finetune, "finetune", settings, parents, seed, output, digest, execution)
 
 
@@ -43,18 +47,31 @@ def _finetune(job: Job) -> None:
     with job.ledger.spend("build"):
         objective = training.build(job.settings, job.parents["data"]["facts"], job.seed)
         if "weights" in job.folders:
-            training.load_weights(objective, job.file("weights", outputs.WEIGHTS), "backbone.")
+            weights = job.file("weights", outputs.WEIGHTS)
+            adaptation.start(objective, weights, _vocabularies(job))
+        adaptation.add(objective, job.settings, job.seed)
     with job.ledger.spend("data"):
         train, validation = (
-            splits.read(job.file("data", outputs.split(split)), objective.FIELDS)
-            for split in ("train", "validation")
+            training.read(job, objective, split) for split in ("train", "validation")
         )
         if job.settings["labels_per_class"] != "all":
             rows = labelled(train["label"], job.settings["labels_per_class"], job.seed)
             train = {name: tensor[rows] for name, tensor in train.items()}
     job.ledger.enter("build")
     training.fit(job, objective, train, validation)
-    job.metrics["labels"] = len(train["label"])
+    job.metrics["labels"] = len(train["label"]) if "label" in train else 0
+
+
+def _vocabularies(job: Job) -> tuple[dict[str, int], dict[str, int]] | None:
+    """Of the pretraining and of this training, where they differ."""
+    if "origin" not in job.parents or job.parents["data"]["facts"].get("input") != "text":
+        return None
+    from assay import tokens
+
+    before, now = (
+        tokens.read(job.file(role, outputs.TOKENIZER)).get_vocab() for role in ("origin", "data")
+    )
+    return None if before == now else (before, now)
 
 
 def labelled(labels: Tensor, per_class: int, seed: int) -> Tensor:
@@ -65,7 +82,14 @@ def labelled(labels: Tensor, per_class: int, seed: int) -> Tensor:
 
     Returns:
         Indices (per_class * classes,), ascending.
+
+    Raises:
+        JobError: a class has fewer.
     """
+    counts = labels.bincount()
+    if int(counts.min()) < per_class:
+        what = f"{per_class} labels per class: the rarest class has {int(counts.min())}"
+        raise JobError(f"{what}: write labels_per_class: {int(counts.min())} or all", Exit.DATA)
     chosen = []
     for label in labels.unique().tolist():
         rows = (labels == label).nonzero().flatten()

@@ -38,7 +38,7 @@ def modules(stage: str, settings: dict[str, Any]) -> list[str]:
     chosen = (kind for kind in plugins.KINDS if kind in settings)
     return [
         f"assay.{stage}",
-        *(f"assay.{plugins.KINDS[kind]}.{settings[kind]['name']}" for kind in chosen),
+        *(name for kind in chosen for name in plugins.modules(kind, settings[kind])),
     ]
 
 
@@ -85,7 +85,7 @@ def code(*names: str) -> dict[str, str]:
     while waiting:
         name = waiting.pop()
         for part in _with_packages(name):
-            path = _file(part)
+            path = file(part)
             if path and (key := path.relative_to(SOURCE).as_posix()) not in found:
                 found[key], imports = _read(path)
                 waiting.extend(imports)
@@ -109,10 +109,16 @@ def _with_packages(name: str) -> list[str]:
 
 
 @cache
-def _file(module: str) -> Path | None:
+def file(module: str) -> Path | None:
+    """The file of one of this project's modules; None for one of another library."""
     base = SOURCE.joinpath(*module.split("."))
     candidates = (base.with_name(base.name + ".py"), base / "__init__.py")
     return next((path for path in candidates if path.is_file()), None)
+
+
+@cache
+def _is_ours(package: str) -> bool:
+    return file(package) is not None or Path(SOURCE, package).is_dir()
 
 
 def _read(path: Path) -> tuple[str, tuple[str, ...]]:
@@ -128,7 +134,7 @@ def _read(path: Path) -> tuple[str, tuple[str, ...]]:
 def _read_once(path: Path, *version: int) -> tuple[str, tuple[str, ...]]:
     tree = parsed(path)
     package = path.relative_to(SOURCE).with_suffix("").parts[:-1]
-    imports = tuple(name for name in _imports(tree, package) if _file(name.split(".")[0]))
+    imports = tuple(name for name in _imports(tree, package) if _is_ours(name.split(".")[0]))
     return hashlib.sha256(_meaning(tree).encode()).hexdigest()[:16], imports
 
 

@@ -18,6 +18,7 @@ from assay import (
     leases,
     locks,
     records,
+    sources,
     supervision,
 )
 from assay.clock import Ledger
@@ -171,6 +172,7 @@ def run(
                 f"started (this run would now be {job.digest}); run snakemake again",
                 Exit.CHANGED,
             )
+        sources.check(settings)
         job.lease()
         work(job)
         with job.ledger.spend("write"):

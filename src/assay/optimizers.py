@@ -5,6 +5,8 @@ from typing import Any
 
 from torch import nn, optim
 
+from assay import adaptation
+
 
 def adamw(module: nn.Module, settings: dict[str, Any]) -> dict[str, Any]:
     """AdamW with a linear warm-up and a cosine decay to zero, in the form that Lightning takes.
@@ -15,21 +17,29 @@ def adamw(module: nn.Module, settings: dict[str, Any]) -> dict[str, Any]:
     Args:
         module: has a child named `backbone`.
         settings: `learning_rate` (a number, or `backbone` and `head`), `weight_decay`, `steps`,
-            `warmup_steps`.
+            `warmup_steps`, and perhaps `layer_decay`.
     """
-    rate = settings["learning_rate"]
-    rates = rate if isinstance(rate, dict) else {"backbone": rate, "head": rate}
-    groups: dict[str, list[nn.Parameter]] = {part: [] for part in rates}
-    for name, parameter in module.named_parameters():
-        if parameter.requires_grad:
-            groups["backbone" if name.startswith("backbone.") else "head"].append(parameter)
     optimizer = optim.AdamW(
-        [{"params": groups[part], "lr": rates[part]} for part in rates if groups[part]],
-        weight_decay=settings["weight_decay"],
-        fused=True,
+        _groups(module, settings), weight_decay=settings["weight_decay"], fused=True
     )
     scheduler = WarmupThenCosine(optimizer, settings["steps"], settings["warmup_steps"])
     return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}
+
+
+def _groups(module: nn.Module, settings: dict[str, Any]) -> list[dict[str, Any]]:
+    """The parameters that learn at one rate: of the backbone, block by block, and of the head."""
+    rate, decay = settings["learning_rate"], settings.get("layer_decay")
+    rates = rate if isinstance(rate, dict) else {"backbone": rate, "head": rate}
+    factors = adaptation.factors(module, decay) if decay else {}
+    groups: dict[tuple[str, float], list[nn.Parameter]] = {}
+    for name, parameter in module.named_parameters():
+        if parameter.requires_grad:
+            part = "backbone" if name.startswith(adaptation.BACKBONE) else "head"
+            groups.setdefault((part, factors.get(name, 1.0)), []).append(parameter)
+    return [
+        {"params": groups[part, factor], "lr": rates[part] * factor}
+        for part, factor in sorted(groups, key=lambda group: (group[0], group[1]))
+    ]
 
 
 class WarmupThenCosine(optim.lr_scheduler.LambdaLR):

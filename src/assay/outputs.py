@@ -2,6 +2,7 @@
 
 SPLITS = ("train", "validation", "test")
 WEIGHTS, HISTORY, PREDICTIONS = "weights.safetensors", "history.csv", "predictions.csv"
+TOKENIZER, GENERATED = "tokenizer.json", "generated.json"  # where there is text
 
 
 def split(name: str) -> str:

@@ -5,10 +5,12 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
 
-from assay import identity, outputs, records
+from assay import identity, outputs, plugins, records, signatures
 
 LINKS = "results/current"
 STAGES = ("prepare", "pretrain", "finetune", "evaluate")  # parents first
+MAIN = "main"  # what `prepare.dataset` is called where data is named
+ADDED = ("lora",)  # what changes the shape of a network besides its model and objective
 
 
 @dataclass(frozen=True)
@@ -63,6 +65,17 @@ def complete(study: dict[str, Any]) -> dict[str, dict[str, Any]]:
     return complete
 
 
+def data(study: dict[str, Any]) -> dict[str, dict[str, Any]]:
+    """Name -> `dataset` and perhaps `tokenizer`."""
+    prepare = study["prepare"]
+    return {MAIN: _without(prepare, "further"), **prepare.get("further", {})}
+
+
+def lender(entry: dict[str, Any]) -> str | None:
+    """The data whose tokenizer other data uses; None where it has its own or none."""
+    return entry.get("tokenizer", {}).get("of")
+
+
 class Plan:
     """All runs of a study, parents first."""
 
@@ -76,40 +89,67 @@ class Plan:
         self.study = {key: value for key, value in study.items() if key != "execution"}
         self.name = study["study"]
         self.runs: list[Run] = []
+        self.by_folder: dict[str, Run] = {}
+        self.prepared: dict[str, Run] = {}
         hardware = {key: study[key] for key in ("device", "precision", "threads")}
         training = hardware | {key: study[key] for key in ("compile", "devices")}
-        dataset = study["prepare"]["dataset"]
-        data = self._add("prepare", dataset["name"], None, {"dataset": dataset}, {})
         for seed in study["seeds"]:
             pretrained = {
                 name: self._add(
                     "pretrain",
                     name,
                     seed,
-                    {"model": study["model"], **entry, **training},
-                    {"data": data},
+                    {"model": study["model"], **_without(entry, "data"), **training},
+                    {"data": self._prepared(entry.get("data", MAIN))},
                 )
                 for name, entry in study["pretrain"].items()
                 if any(e["pretraining"] == name for e in study["experiments"].values())
             }
             for name, entry in study["experiments"].items():
-                settings = {k: v for k, v in entry.items() if k != "pretraining"} | training
-                parents = {"data": data}
+                settings = _without(entry, "pretraining", "data") | training
+                parents = {"data": self._prepared(entry.get("data", MAIN))}
                 if entry["pretraining"] != "none":
-                    parents["weights"] = pretrained[entry["pretraining"]]
+                    parents["weights"] = start = pretrained[entry["pretraining"]]
+                    if start.parents["data"] is not parents["data"]:
+                        parents["origin"] = start.parents["data"]
                 trained = self._add("finetune", name, seed, settings, parents)
-                settings = {key: entry[key] for key in ("model", "objective")} | hardware
-                settings |= study["evaluate"]
-                parents = {"data": data, "weights": trained}
+                kept = ("model", "objective", *(key for key in ADDED if key in entry))
+                settings = {key: entry[key] for key in kept} | hardware | study["evaluate"]
+                parents = {"data": parents["data"], "weights": trained}
                 self._add("evaluate", name, seed, settings, parents)
-        self.by_folder = {run.folder: run for run in self.runs}
+
+    def _prepared(self, name: str) -> Run:
+        """The run that prepares what a study calls so."""
+        if name not in self.prepared:
+            entry, parents = data(self.study)[name], {}
+            if source := lender(entry):
+                entry, parents = _without(entry, "tokenizer"), {"tokenizer": self._prepared(source)}
+            made = self._add("prepare", entry["dataset"]["name"], None, entry, parents)
+            self.prepared[name] = made
+        return self.prepared[name]
 
     def _add(self, stage: str, name: str, seed: int | None, settings: dict, parents: dict) -> Run:
+        settings = settings | self._sources(settings)
         digests = {role: run.digest for role, run in parents.items()}
         digest = identity.run(stage, settings, digests, seed)
         run = Run(stage, name, seed, settings, parents, digest)
-        self.runs.append(run)
-        return run
+        if run.folder not in self.by_folder:
+            self.by_folder[run.folder] = run
+            self.runs.append(run)
+        return self.by_folder[run.folder]
+
+    def _sources(self, settings: dict[str, Any]) -> dict[str, dict[str, str]]:
+        """Digests of the user's own files that settings name."""
+        known = self.study.get("sources", {})
+        if not known:
+            return {}
+        found = {
+            f"{kind}.{key}": known[settings[kind][key]]
+            for kind in plugins.KINDS
+            if kind in settings
+            for key in signatures.paths(kind, settings[kind])
+        }
+        return {"sources": found} if found else {}
 
     @property
     def folder(self) -> str:
@@ -140,6 +180,10 @@ class Plan:
             .removeprefix(f"{LINKS}/{self.name}/")
         )
         return [run.record for run in self.runs if path in _called(run)]
+
+
+def _without(entry: dict[str, Any], *keys: str) -> dict[str, Any]:
+    return {key: value for key, value in entry.items() if key not in keys}
 
 
 def _called(run: Run) -> Iterable[str]:

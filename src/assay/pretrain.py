@@ -5,7 +5,7 @@ from typing import Any
 
 from jsonargparse import auto_cli
 
-from assay import execution, outputs, splits, training
+from assay import execution, training
 from assay.execution import Execution
 from assay.job import Job, run
 
@@ -37,8 +37,7 @@ def _pretrain(job: Job) -> None:
         objective = training.build(job.settings, job.parents["data"]["facts"], job.seed)
     with job.ledger.spend("data"):
         train, validation = (
-            splits.read(job.file("data", outputs.split(split)), objective.FIELDS)
-            for split in ("train", "validation")
+            training.read(job, objective, split) for split in ("train", "validation")
         )
     job.ledger.enter("build")
     training.fit(job, objective, train, validation)

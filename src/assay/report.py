@@ -7,7 +7,7 @@ from typing import Any
 import jinja2
 from jsonargparse import auto_cli
 
-from assay import cells, clock, drawing, job, latex, records, tables
+from assay import cells, clock, drawing, job, latex, outputs, records, tables
 from assay.faults import Exit, JobError
 from assay.plan import Plan
 
@@ -94,7 +94,8 @@ def _page(found: tables.Tables, drawn: list[dict[str, str]]) -> str:
         figures=drawn,
         missing=[row for row in cells.results(found) if row["reason"]],
         environments=_environments(found),
-        facts=_facts(found),
+        data=_data(found),
+        generated=_generated(found),
         clocks=clock.WORDS,
         no_energy=_no_energy(found),
         taken=_taken(cells.summary(found)),
@@ -103,10 +104,24 @@ def _page(found: tables.Tables, drawn: list[dict[str, str]]) -> str:
     )
 
 
-def _facts(found: tables.Tables) -> dict[str, Any]:
-    """What the data set states, if it has been prepared."""
-    prepared = (record for record in found.records.values() if record["stage"] == "prepare")
-    return next((record["facts"] for record in prepared), {})
+def _data(found: tables.Tables) -> list[dict[str, Any]]:
+    """What each data set states, if it has been prepared; the one that is tested on first."""
+    first = found.study["prepare"]["dataset"]["name"]
+    prepared = [one for one in found.records.values() if one["stage"] == "prepare"]
+    return [one["facts"] for one in sorted(prepared, key=lambda one: one["name"] != first)]
+
+
+def _generated(found: tables.Tables) -> list[dict[str, str]]:
+    """What language models say: of each experiment those of the first seed."""
+    done = found.results[found.results["status"] == "complete"]
+    said = []
+    for row in done.drop_duplicates("experiment").to_dict("records"):
+        folder = row["evaluate_folder"]
+        if outputs.GENERATED in found.records[folder]["files"]:
+            path = records.intact(Path(folder), found.records[folder], outputs.GENERATED)
+            named = {"experiment": row["experiment"], "seed": str(row["seed"])}
+            said += [{**named, **each} for each in json.loads(path.read_text("utf-8"))]
+    return said
 
 
 def _taken(summary: cells.Cells) -> list[tuple[str, str]]:

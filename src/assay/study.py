@@ -7,7 +7,7 @@ from typing import Any
 
 import yaml
 
-from assay import checks, devices, plan
+from assay import checks, devices, plan, signatures, sources
 
 Loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # the one in C is ten times faster
 MISREAD = re.compile(r"[-+]?(0[0-9_]+|[0-9_]+(:[0-9.]+)+)")  # octal, and base 60
@@ -41,8 +41,16 @@ def read(path: Path, changes: dict[str, Any] | None = None) -> dict[str, Any]:
     return {
         **study,
         "experiments": plan.complete(study),
+        **_sources(study),
         "device": devices.resolve(study["device"]),
     }
+
+
+def _sources(study: dict[str, Any]) -> dict[str, dict[str, str]]:
+    """What stands in the user's own files that a study names, as digests."""
+    chosen = [(kind, settings) for kind, _, settings in checks.chosen(study)]
+    paths = {settings[key] for kind, settings in chosen for key in signatures.paths(kind, settings)}
+    return {"sources": {path: sources.digest(path) for path in sorted(paths)}} if paths else {}
 
 
 def _parse(path: Path, lines: dict[tuple, int]) -> dict[str, Any]:

@@ -9,7 +9,7 @@ from typing import Any
 
 import pandas as pd
 
-from assay import clock, comparability, records, statistics
+from assay import clock, comparability, metrics, records, statistics
 from assay.outputs import HISTORY
 from assay.plan import Plan, Run
 
@@ -71,11 +71,6 @@ def collect(plan: Plan) -> Tables:
         history=pd.DataFrame(curves),
         records=found,
     )
-
-
-def bounds(metric: str) -> tuple[float, float]:
-    """The least and the greatest value that a metric can take."""
-    return (0.0, 1.0) if metric == "accuracy" else (-math.inf, math.inf)
 
 
 def _history(folder: Path, record: dict[str, Any]) -> list[dict[str, float]]:
@@ -248,7 +243,7 @@ def _summary(study: dict[str, Any], results: pd.DataFrame) -> pd.DataFrame:
             "reason": "; ".join(sorted(set(planned["reason"]) - {""})),
         }
         if len(done):
-            row |= _estimate(metric, done[metric], *bounds(metric))
+            row |= _estimate(metric, done[metric], *metrics.bounds(metric))
             row |= _estimate("training_seconds", done["training_seconds"], 0.0)
             row |= {
                 "seconds_to_target_median": statistics.median_with_misses(

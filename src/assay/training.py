@@ -1,21 +1,32 @@
 """The one place that builds a Trainer and fits."""
 
 import csv
+import importlib
 import io
 import logging
 import os
 import warnings
-from pathlib import Path
 from typing import Any
 
 import pytorch_lightning as pl
 import torch
 from pytorch_lightning.strategies import DDPStrategy
-from safetensors.torch import load_file, save
+from safetensors.torch import save
 from torch import Tensor
 
-from assay import checkpoints, files, flops, optimizers, plugins, randomness, ranks
-from assay.batches import HOST, Batches, InOrder, home
+from assay import (
+    adaptation,
+    checkpoints,
+    files,
+    flops,
+    optimizers,
+    outputs,
+    plugins,
+    randomness,
+    ranks,
+    splits,
+)
+from assay.batches import HOST, Batches, InOrder, home, moved
 from assay.callbacks import Average, Frozen, History, Randomness
 from assay.faults import Exit, JobError
 from assay.job import Job
@@ -28,13 +39,50 @@ VALIDATION_BATCH_EXAMPLES = 1024
 
 
 def build(settings: dict[str, Any], facts: dict[str, Any], seed: int) -> pl.LightningModule:
-    """Build an objective around a new backbone, both initialised from the seed."""
+    """Build an objective around a new backbone, both initialised from the seed.
+
+    Raises:
+        JobError: its settings fit neither each other nor the data.
+    """
     model, objective = dict(settings["model"]), dict(settings["objective"])
     randomness.reseed(randomness.mix(seed, "initialisation"))
-    backbone = plugins.load("model", model.pop("name")).build(facts, **model)
     name = objective.pop("name")
     kind = getattr(plugins.load("objective", name), plugins.class_name(name))
-    return kind(backbone, facts, **objective)
+    try:
+        return kind(_backbone(model.pop("name"), facts, model), facts, **objective)
+    except ValueError as error:
+        raise JobError(str(error), Exit.CODE) from error
+
+
+def _backbone(name: str, facts: dict[str, Any], settings: dict[str, Any]) -> torch.nn.Module:
+    if plugins.is_own("model", name):
+        return importlib.import_module("assay.own").build(name, facts, settings)
+    first, target = plugins.split(name)
+    targets = (target,) if target else ()
+    return plugins.load("model", first).build(facts, *targets, **settings)
+
+
+def read(job: Job, objective: pl.LightningModule, split: str) -> dict[str, Tensor]:
+    """The fields of a split that an objective reads; a stream of tokens as windows.
+
+    Windows of the training split begin at each token, the others lie end to end.
+
+    Raises:
+        JobError: the split is shorter than a window.
+    """
+    facts = job.parents["data"]["facts"]
+    given = "tokens" if facts.get("input") == "text" else "image"
+    fields = [given if name == "input" else name for name in objective.FIELDS]
+    found = splits.read(job.file("data", outputs.split(split)), fields)
+    if given == "tokens" and found["tokens"].dim() == 1:
+        context = objective.backbone.context
+        every = None if split == "train" else context
+        try:
+            found["tokens"] = splits.windows(found["tokens"], context + 1, every)
+        except ValueError as error:
+            what = f"the {split} split has {error}: lower the model's context"
+            raise JobError(f"{job.folders['data']}: {what}", Exit.DATA) from error
+    return found
 
 
 def set_up(settings: dict[str, Any]) -> None:
@@ -79,11 +127,13 @@ def fit(
         JobError: the loss is no longer finite, or the job has to stop.
     """
     settings = job.settings
-    _choose_what_learns(objective, settings)
+    frozen = adaptation.choose(objective, settings)
+    if not pl.utilities.model_helpers.is_overridden("configure_optimizers", objective):
+        objective.configure_optimizers = lambda: optimizers.adamw(objective, settings)
     state = checkpoints.left(job.resume_folder)
     finished = state is not None and state["finished"]
     with ranks.started(job, 1 if finished else settings.get("devices", 1)) as rank:
-        history = _fit(job, rank, objective, train, validation, state)
+        history = _fit(job, rank, objective, frozen, train, validation, state)
     history.restore(checkpoints.newest(job.resume_folder)["history"])
     with job.ledger.spend("write"):
         files.write(job.output / WEIGHTS, save(history.best_weights))
@@ -97,6 +147,7 @@ def _fit(
     job: Job,
     rank: Rank,
     objective: pl.LightningModule,
+    frozen: list[str],
     train: dict[str, Tensor],
     validation: dict[str, Tensor],
     state: dict[str, Any] | None,
@@ -113,7 +164,7 @@ def _fit(
     if rank.number == 0:
         _count_operations(job, objective, batches, device)
     if not state or not state["finished"]:
-        trainer, steps = _trainer(job, resuming)
+        trainer, steps = _trainer(job, resuming, frozen)
         in_order = InOrder(_to(validation, home(validation, device)), VALIDATION_BATCH_EXAMPLES)
         checkpoint = state and str(job.resume_folder)
         with job.meter.running():
@@ -132,14 +183,7 @@ def _batches(job: Job, rank: Rank, train: dict[str, Tensor], device: torch.devic
     return Batches(train, size, per_round, job.seed, workers, device, rank.number, rank.count)
 
 
-def _choose_what_learns(objective: pl.LightningModule, settings: dict[str, Any]) -> None:
-    for part in settings.get("frozen", []):
-        objective.get_submodule(part).requires_grad_(False)
-    if not pl.utilities.model_helpers.is_overridden("configure_optimizers", objective):
-        objective.configure_optimizers = lambda: optimizers.adamw(objective, settings)
-
-
-def _trainer(job: Job, resuming: Resuming) -> tuple[pl.Trainer, Steps]:
+def _trainer(job: Job, resuming: Resuming, frozen: list[str]) -> tuple[pl.Trainer, Steps]:
     settings = job.settings
     all_rounds = settings["steps"] // settings["validate_every_steps"]
     # Resuming is first: it looks between two batches. Average is last: it takes its weights away.
@@ -157,7 +201,7 @@ def _trainer(job: Job, resuming: Resuming) -> tuple[pl.Trainer, Steps]:
         precision=settings["precision"],
         max_epochs=min(job.execution.rounds or all_rounds, all_rounds),
         accumulate_grad_batches=settings.get("accumulate_batches", 1),
-        callbacks=[steps, Frozen(settings.get("frozen", [])), *around],
+        callbacks=[steps, Frozen(frozen), *around],
         plugins=[ranks.Environment(resuming.rank), checkpoints.Folder(job.resume_folder)],
         deterministic=True,
         logger=False,
@@ -200,30 +244,8 @@ def _metrics(objective: pl.LightningModule, history: History) -> dict[str, float
     return {**untimed, **sizes}
 
 
-def load_weights(objective: pl.LightningModule, path: Path, prefix: str = "") -> None:
-    """Load a run's weights into an objective.
-
-    Args:
-        path: the file.
-        prefix: only the entries that start so, such as `backbone.`; all of those must fit.
-
-    Raises:
-        JobError: the weights are not those of such a network.
-    """
-    found = load_file(path)
-    wanted = [name for name in objective.state_dict() if name.startswith(prefix)]
-    chosen = {name: tensor for name, tensor in found.items() if name.startswith(prefix)}
-    if set(chosen) != set(wanted):
-        what = f"{path} holds another network: {sorted(chosen)} for {wanted}"
-        raise JobError(what, Exit.DATA)
-    try:
-        objective.load_state_dict(chosen, strict=False)
-    except RuntimeError as error:
-        raise JobError(f"{path} holds another network: {error}", Exit.DATA) from error
-
-
 def _to(data: dict[str, Tensor], device: torch.device) -> dict[str, Tensor]:
-    return {name: tensor.to(device) for name, tensor in data.items()}
+    return {name: moved(tensor, device) for name, tensor in data.items()}
 
 
 def _as_csv(rows: list[dict[str, Any]]) -> str:

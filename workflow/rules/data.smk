@@ -3,6 +3,8 @@
 
 rule prepare:
     """Get the data set, check it, and write its train, validation and test split."""
+    input:
+        needs_of("prepare", tokenizer=["record.json"]),
     output:
         record="results/prepare/{name}/{digest}/record.json",
         splits=expand(
@@ -22,4 +24,5 @@ rule prepare:
     params:
         arguments=arguments_of("prepare"),
     shell:
-        "exec python -m assay.start prepare {params.arguments} > {log:q} 2>&1"
+        "exec python -m assay.start prepare {params.arguments}"
+        f" --execution {EXECUTION_JSON} > {{log:q}} 2>&1"

@@ -35,6 +35,7 @@ rule finetune:
             "finetune",
             data=["train.safetensors", "validation.safetensors"],
             weights=["weights.safetensors"],
+            origin=["record.json"],
         ),
     output:
         record=f"results/finetune/{RUN}/record.json",

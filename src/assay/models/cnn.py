@@ -7,6 +7,8 @@ import torch
 from annotated_types import Gt, Le
 from torch import Tensor, nn
 
+from assay import resizing
+
 
 class ConvolutionalNetwork(nn.Module):
     """Images (n, channels, height, width) -> features (n, `features`)."""
@@ -23,6 +25,17 @@ class ConvolutionalNetwork(nn.Module):
 
     def forward(self, images: Tensor) -> Tensor:
         return self.stages(images).mean((2, 3))
+
+    @property
+    def blocks(self) -> list[nn.Module]:
+        """Its stages, from input to output."""
+        return list(self.stages)
+
+    def fitted(self, weights: dict[str, Tensor]) -> dict[str, Tensor]:
+        """Weights of a network for images of other channels, made to fit this one."""
+        first = "stages.0.0.weight"
+        channels = self.stages[0][0].in_channels
+        return {**weights, first: resizing.to_channels(weights[first], channels)}
 
 
 def _stage(inputs: int, outputs: int, stride: int) -> nn.Module:

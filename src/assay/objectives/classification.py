@@ -1,14 +1,19 @@
-"""Learning to name an image's class, from labels."""
+"""Learning to name the class of an image or a text, from labels."""
 
 from typing import Annotated, Any
 
 import numpy as np
 import pytorch_lightning as pl
+import torch
 from annotated_types import Ge, Lt
 from torch import Tensor, nn
 from torch.nn import functional
 
 from assay import augmentations
+from assay.faults import Exit, JobError
+
+TOP = 5
+CALIBRATION_BINS = 15
 
 
 class Classification(pl.LightningModule):
@@ -17,13 +22,17 @@ class Classification(pl.LightningModule):
     The features are normalised by batch statistics without learnt scale, as in the linear
     classifiers of He et al., Masked autoencoders are scalable vision learners (2022), so that one
     learning rate suits features of any scale.
+
+    The features of a text are the mean over its tokens, padding left out. It suits causal models
+    too: the last token's features were made to tell the next token, and the mean holds all of them.
     """
 
-    FIELDS = ("image", "label")
+    INPUTS = ("image", "text")
+    FIELDS = ("input", "label")
     MONITOR = "validation_accuracy"
     MODE = "max"
     SMALLEST_BATCH = 2  # statistics over a batch need two examples
-    METRICS = ("accuracy", "loss")
+    METRICS = ("accuracy", "top5_accuracy", "loss", "calibration_error")
 
     def __init__(
         self,
@@ -32,8 +41,29 @@ class Classification(pl.LightningModule):
         *,
         label_smoothing: Annotated[float, Ge(0), Lt(1)],
         augmentation: Annotated[float, Ge(0)],
+        mirror: bool = False,
+        crop_pixels: Annotated[int, Ge(0)] = 0,
     ) -> None:
+        """Put a new head on a backbone.
+
+        Args:
+            backbone: images (n, channels, height, width) or tokens (n, t) -> features (n,
+                `features`) or (n, t, `features`).
+            facts: what the data set states about itself.
+            label_smoothing: the share of each target that is spread over all classes.
+            augmentation: strength of the random changes of an image, see `augmentations.vary`.
+            mirror: exchange left and right in half of the images.
+            crop_pixels: shift each image by up to so many pixels.
+
+        Raises:
+            JobError: images are to be changed, and the data are texts.
+        """
         super().__init__()
+        self.input = "tokens" if facts.get("input") == "text" else "image"
+        self.padding = facts.get("padding")
+        if self.input == "tokens" and (augmentation or mirror or crop_pixels):
+            what = "objective classification: augmentation, mirror and crop_pixels change images, "
+            raise JobError(f"{what}and the data are texts: set augmentation: 0.0", Exit.DATA)
         self.backbone = backbone
         self.head = nn.Sequential(
             nn.BatchNorm1d(backbone.features, affine=False),
@@ -41,18 +71,25 @@ class Classification(pl.LightningModule):
         )
         self.label_smoothing = label_smoothing
         self.augmentation = augmentation
+        self.changes = {"mirror": mirror, "crop_pixels": crop_pixels}
 
-    def forward(self, images: Tensor) -> Tensor:
-        return self.head(self.backbone(images))
+    def forward(self, inputs: Tensor) -> Tensor:
+        """Images or tokens -> logits (n, classes)."""
+        features = self.backbone(inputs)
+        if self.input == "tokens":
+            features = _mean_of_text(features, inputs, self.padding)
+        return self.head(features)
 
     def training_step(self, batch: dict[str, Tensor], index: int) -> Tensor:
-        logits = self(augmentations.vary(batch["image"], self.augmentation))
+        inputs = batch[self.input]
+        if self.input == "image":
+            inputs = augmentations.vary(inputs, self.augmentation, **self.changes)
         return functional.cross_entropy(
-            logits, batch["label"], label_smoothing=self.label_smoothing
+            self(inputs), batch["label"], label_smoothing=self.label_smoothing
         )
 
     def validation_step(self, batch: dict[str, Tensor], index: int) -> None:
-        logits, label = self(batch["image"]), batch["label"]
+        logits, label = self(batch[self.input]), batch["label"]
         measured = {
             "validation_accuracy": (logits.argmax(1) == label).float().mean(),
             "validation_loss": functional.cross_entropy(logits, label),
@@ -60,14 +97,62 @@ class Classification(pl.LightningModule):
         self.log_dict(measured, batch_size=len(label))
 
     def predict_step(self, batch: dict[str, Tensor], index: int) -> dict[str, Tensor]:
-        """One value per example and column: what the table of predictions holds."""
-        logits, label = self(batch["image"]), batch["label"]
+        """One value per example and column: what the table of predictions holds.
+
+        `rank` is the place of the right class among all, by probability: 1 is the first.
+        """
+        logits, label = self(batch[self.input]), batch["label"]
         confidence, predicted = logits.softmax(1).max(1)
-        loss = functional.cross_entropy(logits, label, reduction="none")
-        return {"label": label, "predicted": predicted, "confidence": confidence, "loss": loss}
+        return {
+            "label": label,
+            "predicted": predicted,
+            "confidence": confidence,
+            "rank": _rank(logits, label),
+            "loss": functional.cross_entropy(logits, label, reduction="none"),
+        }
 
     @staticmethod
     def metrics(predictions: dict[str, np.ndarray]) -> dict[str, float]:
-        """Accuracy (a fraction) and mean cross-entropy (nats) from the table of predictions."""
+        """Metrics from the table of predictions.
+
+        Returns:
+            `accuracy`: share of examples whose class was named; `top5_accuracy`: share whose class
+            is among the five most probable, so 1 where there are no more than five; `loss`: mean
+            cross-entropy (nats); `calibration_error`: see `calibration_error`.
+        """
         right = predictions["label"] == predictions["predicted"]
-        return {"accuracy": float(right.mean()), "loss": float(predictions["loss"].mean())}
+        return {
+            "accuracy": float(right.mean()),
+            "top5_accuracy": float((predictions["rank"] <= TOP).mean()),
+            "loss": float(predictions["loss"].mean()),
+            "calibration_error": calibration_error(predictions["confidence"], right),
+        }
+
+
+def calibration_error(confidence: np.ndarray, right: np.ndarray) -> float:
+    """Expected calibration error: how far confidence and accuracy lie apart, over 15 equal bins.
+
+    Source: Guo et al., On calibration of modern neural networks (ICML 2017).
+
+    Args:
+        confidence: probability of the predicted class (n,).
+        right: whether that is the right class (n,).
+    """
+    bins = np.clip(np.ceil(confidence * CALIBRATION_BINS) - 1, 0, CALIBRATION_BINS - 1)
+    gaps = np.bincount(bins.astype(np.int64), weights=confidence - right)
+    return float(np.abs(gaps).sum() / len(confidence))
+
+
+def _mean_of_text(features: Tensor, tokens: Tensor, padding: int | None) -> Tensor:
+    """The mean over a text's own tokens: (n, t, features) -> (n, features)."""
+    if padding is None:
+        return features.mean(1)
+    own = (tokens != padding).unsqueeze(2)
+    return features.masked_fill(~own, 0).sum(1) / own.sum(1).clamp(min=1)  # a text may be empty
+
+
+def _rank(logits: Tensor, label: Tensor) -> Tensor:
+    """The place of the label's logit, from 1; of equal ones the first class comes first: (n,)."""
+    right = logits.gather(1, label.unsqueeze(1))
+    before = torch.arange(logits.shape[1], device=logits.device) < label.unsqueeze(1)
+    return 1 + ((logits > right) | ((logits == right) & before)).sum(1)

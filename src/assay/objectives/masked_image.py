@@ -16,6 +16,7 @@ class MaskedImage(pl.LightningModule):
     network that sees the whole image, its hidden patches filled with a constant.
     """
 
+    INPUTS = ("image",)
     FIELDS = ("image",)
     MONITOR = "validation_loss"
     MODE = "min"

@@ -17,6 +17,7 @@ class Vicreg(pl.LightningModule):
     Self-Supervised Learning (ICLR 2022).
     """
 
+    INPUTS = ("image",)
     FIELDS = ("image",)
     MONITOR = "validation_loss"
     MODE = "min"
@@ -32,6 +33,8 @@ class Vicreg(pl.LightningModule):
         variance: Annotated[float, Ge(0)],
         covariance: Annotated[float, Ge(0)],
         augmentation: Annotated[float, Gt(0)],
+        mirror: bool = False,
+        crop_pixels: Annotated[int, Ge(0)] = 0,
     ) -> None:
         super().__init__()
         self.backbone = backbone
@@ -43,6 +46,7 @@ class Vicreg(pl.LightningModule):
         )
         self.weights = {"invariance": invariance, "variance": variance, "covariance": covariance}
         self.augmentation = augmentation
+        self.changes = {"mirror": mirror, "crop_pixels": crop_pixels}
 
     def training_step(self, batch: dict[str, Tensor], index: int) -> Tensor:
         return self._loss(batch["image"])
@@ -51,16 +55,16 @@ class Vicreg(pl.LightningModule):
         self.log("validation_loss", self._loss(batch["image"]), batch_size=len(batch["image"]))
 
     def _loss(self, images: Tensor) -> Tensor:
-        first, second = (
-            self.expander(self.backbone(augmentations.vary(images, self.augmentation)))
-            for _ in range(2)
-        )
+        first, second = (self.expander(self.backbone(self._view(images))) for _ in range(2))
         terms = {
             "invariance": functional.mse_loss(first, second),
             "variance": (_variance(first) + _variance(second)) / 2,
             "covariance": _covariance(first) + _covariance(second),
         }
         return sum(self.weights[name] * term for name, term in terms.items())
+
+    def _view(self, images: Tensor) -> Tensor:
+        return augmentations.vary(images, self.augmentation, **self.changes)
 
 
 def _variance(embeddings: Tensor) -> Tensor:

@@ -1,0 +1,169 @@
+"""What parts of a study say of each other: whether they fit."""
+
+import os
+import shutil
+from typing import Any
+
+from assay import devices, plan, signatures
+from assay.wording import Problems, nearest
+
+ADAPTATIONS = ("frozen", "trained_blocks", "lora")  # ways to let a part of a network learn
+
+
+def training(study: dict[str, Any]) -> Problems:
+    """Whether trainings can be carried out so."""
+    if study["precision"] == "16-mixed" and devices.resolve(study["device"]) == "cpu":
+        yield ("precision",), "16-mixed needs a GPU: write 32-true or bf16-mixed"
+    if study["compile"] == "reduce-overhead" and devices.resolve(study["device"]) == "cpu":
+        yield ("compile",), "reduce-overhead needs a GPU: write none or default"
+    if study["compile"] != "none" and study["devices"] > 1:
+        yield ("compile",), f"{study['compile']} works on one device: write none, or devices: 1"
+    execution = study.get("execution", {})
+    if execution.get("timing") == "exclusive" and execution.get("jobs_per_gpu", 1) > 1:
+        yield ("execution", "jobs_per_gpu"), "timing: exclusive gives each job its GPU: write 1"
+    compiler = os.environ.get("CXX", "g++")
+    if study["compile"] != "none" and not shutil.which(compiler):
+        yield (
+            ("compile",),
+            f"{study['compile']} needs the C++ compiler {compiler}, which is not here",
+        )
+    for name, entry in study["pretrain"].items():
+        facts = _facts(study, entry)
+        yield from _fits(("pretrain", name), entry, study["finetune"], facts)
+        examples = facts.get("examples", {}).get("train")
+        yield from _steps(("pretrain", name), entry, examples, study["devices"])
+    for name, entry in plan.complete(study).items():
+        yield from _experiment(study, name, entry)
+
+
+def data(study: dict[str, Any]) -> Problems:
+    """Whether each training has data, and each text a tokenizer."""
+    known = plan.data(study)
+    for name, entry in known.items():
+        place = ("prepare",) if name == plan.MAIN else ("prepare", "further", name)
+        facts = signatures.facts(entry["dataset"]["name"])
+        text = facts.get("input", "image") == "text"
+        if text and "tokenizer" not in entry:
+            what = f"{entry['dataset']['name']} is text: add a tokenizer, such as {{ name: bytes }}"
+            yield place, what
+        elif not text and "tokenizer" in entry:
+            yield (*place, "tokenizer"), f"{entry['dataset']['name']} is no text: delete it"
+        seen, lender = [name], plan.lender(entry)
+        while lender in known and lender not in seen:
+            seen, lender = [*seen, lender], plan.lender(known[lender])
+        if lender in seen:
+            yield (*place, "tokenizer", "of"), "leads back to itself: name a tokenizer in one"
+        elif lender and lender not in known:
+            hint = nearest(lender, known)
+            yield (*place, "tokenizer", "of"), f"there is no data {lender!r}{hint}"
+    for section in ("pretrain", "experiments"):
+        for name, entry in study[section].items():
+            if entry.get("data", plan.MAIN) not in known:
+                hint = nearest(entry["data"], known)
+                yield (section, name, "data"), f"there is no data {entry['data']!r}{hint}"
+    if study["finetune"].get("data", plan.MAIN) not in known:
+        hint = nearest(study["finetune"]["data"], known)
+        yield ("finetune", "data"), f"there is no data {study['finetune']['data']!r}{hint}"
+
+
+def _facts(study: dict[str, Any], entry: dict[str, Any]) -> dict[str, Any]:
+    """What is known of the data that a training sees, before it is prepared."""
+    used = plan.data(study)[entry.get("data", plan.MAIN)]
+    return signatures.facts(used["dataset"]["name"])
+
+
+def _fits(place: tuple, entry: dict[str, Any], common: dict, facts: dict[str, Any]) -> Problems:
+    """Whether an objective can learn from such data."""
+    name, found = entry["objective"]["name"], facts.get("input", "image")
+    inputs = signatures.constant(name, "INPUTS", ("image",))
+    if found not in inputs:
+        own = place[0] == "pretrain" or entry["objective"] is not common.get("objective")
+        where = (*place, "objective") if own else ("finetune", "objective")
+        what = f"{name} learns from {' or '.join(inputs)}, and {facts.get('title')} is {found}"
+        yield (*where, "name"), what
+
+
+def _experiment(study: dict[str, Any], name: str, entry: dict[str, Any]) -> Problems:
+    place = ("experiments", name)
+    facts = _facts(study, entry)
+    yield from _fits(place, entry, study["finetune"], facts)
+    if entry["pretraining"] not in ("none", *study["pretrain"]):
+        options = ["none", *study["pretrain"]]
+        what = f"there is no pretraining {entry['pretraining']!r}"
+        yield (*place, "pretraining"), what + nearest(entry["pretraining"], options)
+    elif entry["pretraining"] != "none":
+        start = study["pretrain"][entry["pretraining"]].get("model", study["model"])
+        if study["experiments"][name].get("model", start) != start:
+            what = f"differs from the model of its pretraining {entry['pretraining']}: delete it"
+            yield (*place, "model"), what
+    given = [key for key in ADAPTATIONS if entry.get(key)]
+    if len(given) > 1:
+        yield place, f"{' and '.join(given)} exclude each other: keep one"
+    labels, available = entry["labels_per_class"], facts.get("labels_per_class")
+    at = place if "labels_per_class" in study["experiments"][name] else ("finetune",)
+    examples = facts.get("examples", {}).get("train")
+    if labels != "all" and "labels_per_class" not in facts and "examples" in facts:
+        yield (*at, "labels_per_class"), f"{labels}: this data set has no classes; write all"
+    elif labels != "all" and available and labels > available:
+        what = f"{labels} is more than the rarest class has: at most {available}, or all"
+        yield (*at, "labels_per_class"), what
+    else:
+        known = labels != "all" and "classes" in facts
+        examples = labels * facts["classes"] if known else examples
+        yield from _steps(place, entry, examples, study["devices"])
+
+
+def _steps(place: tuple, entry: dict[str, Any], examples: int | None, devices: int) -> Problems:
+    steps, every = entry["steps"], entry["validate_every_steps"]
+    if steps % every:
+        near = max(every, round(steps / every) * every)
+        what = f"{steps} is no multiple of validate_every_steps ({every}): write {near}"
+        yield (*place, "steps"), what
+    if entry["warmup_steps"] >= steps:
+        what = (
+            f"{entry['warmup_steps']} leaves nothing of the {steps} steps: write a smaller number"
+        )
+        yield (*place, "warmup_steps"), what
+    fewest = signatures.constant(entry["objective"]["name"], "SMALLEST_BATCH", 1)
+    if entry["batch_size"] % devices:
+        near = max(devices, entry["batch_size"] // devices * devices)
+        what = f"{entry['batch_size']} cannot be shared evenly by {devices} devices"
+        yield (*place, "batch_size"), f"{what}: write {near}"
+    elif entry["batch_size"] // devices < fewest:
+        what = f"{entry['batch_size']} is too small for {entry['objective']['name']}"
+        what += f" on {devices} devices" if devices > 1 else ""
+        yield (*place, "batch_size"), f"{what}: write at least {fewest * devices}"
+    if examples and entry["batch_size"] > examples:
+        what = f"{entry['batch_size']} is more than the {examples} training examples: write at most"
+        yield (*place, "batch_size"), f"{what} {examples}"
+
+
+def report(study: dict[str, Any]) -> Problems:
+    """Whether the report can show what it is to show."""
+    for name, entry in plan.complete(study).items():
+        own = "objective" in study["experiments"][name]
+        place = ("experiments", name) if own else ("finetune",)
+        measured = signatures.constant(entry["objective"]["name"], "METRICS", ())
+        if not measured:
+            what = f"{entry['objective']['name']} measures nothing: it states no METRICS"
+            yield (*place, "objective", "name"), what
+        elif study["report"]["metric"] not in measured:
+            what = f"{study['report']['metric']!r} is not measured by {entry['objective']['name']}"
+            yield ("report", "metric"), what + nearest(study["report"]["metric"], measured)
+            break
+    target = study["report"]["target"]
+    if study["report"]["metric"].endswith("accuracy") and not 0 < target <= 1:
+        yield ("report", "target"), f"{target} is no accuracy: write a number from 0 to 1"
+    experiments = list(study["experiments"])
+    for name, baselines in study["report"]["comparisons"].items():
+        place = ("report", "comparisons", name)
+        for value in (name, *baselines):
+            if value not in experiments:
+                yield place, f"there is no experiment {value!r}{nearest(value, experiments)}"
+        if name in baselines:
+            yield place, f"{name} is compared with itself: name another"
+    available = signatures.functions("figures")
+    for number, name in enumerate(study["report"]["figures"]):
+        if name not in available:
+            what = f"there is no figure {name!r}{nearest(name, available)}"
+            yield ("report", "figures", number), what

@@ -1,0 +1,102 @@
+"""The user's own files that a study names: which they are, and digests of their content."""
+
+import glob
+import json
+import os
+import time
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+from assay import files, identity
+from assay.faults import Exit, JobError
+
+KNOWN = Path(".snakemake/assay/sources.json")  # digests of files that have not changed since
+SETTLED_SECONDS = 2.0  # a file that was just written may change again within its time stamp
+
+
+def listed(value: str) -> list[Path]:
+    """The files that a setting stands for: one, those below a folder, or those that match a glob.
+
+    Hidden files and folders below it do not count.
+
+    Raises:
+        FileNotFoundError: there is none.
+    """
+    path = Path(value)
+    if path.is_file():
+        return [path]
+    if path.is_dir():
+        found = list(_below(value))
+    else:
+        found = [Path(name) for name in glob.glob(value, recursive=True) if os.path.isfile(name)]
+    if not found:
+        raise FileNotFoundError(value)
+    return sorted(found)
+
+
+def digest(value: str) -> str:
+    """A digest of the files that a setting stands for, their names below the folder included."""
+    known = _known()
+    paths = listed(value)
+    with ThreadPoolExecutor() as pool:
+        digests = list(pool.map(lambda path: _digest(path, known), paths))
+    _keep(known)
+    above = value if Path(value).is_dir() else os.path.commonpath([path.parent for path in paths])
+    names = [path.relative_to(above).as_posix() for path in paths]
+    return identity.digest(list(zip(names, digests, strict=True)))
+
+
+def check(settings: dict[str, Any]) -> None:
+    """Look whether the files are those that a run was planned for.
+
+    Args:
+        settings: of a run; `sources` holds digests by the names of settings, `dataset.folder`.
+
+    Raises:
+        JobError: they were changed since.
+    """
+    for name, wanted in settings.get("sources", {}).items():
+        kind, _, key = name.partition(".")
+        value = settings[kind][key]
+        try:
+            found = digest(value)
+        except OSError as error:
+            raise JobError(f"{value}: cannot be read: {error}", Exit.DATA) from error
+        if found != wanted:
+            what = "its files were changed after snakemake was started: run snakemake again"
+            raise JobError(f"{value}: {what}", Exit.CHANGED)
+
+
+def _below(folder: str) -> Iterator[Path]:
+    for above, folders, names in os.walk(folder, followlinks=True):
+        folders[:] = sorted(name for name in folders if not name.startswith("."))
+        yield from (Path(above, name) for name in names if not name.startswith("."))
+
+
+def _digest(path: Path, known: dict[str, list]) -> str:
+    found = path.stat()
+    version = [found.st_size, found.st_mtime_ns, found.st_ino]
+    name = str(path.absolute())
+    if name in known and known[name][:3] == version:
+        return known[name][3]
+    made = files.sha256(path)
+    if time.time() - found.st_mtime > SETTLED_SECONDS:
+        known[name] = [*version, made]
+    return made
+
+
+def _known() -> dict[str, list]:
+    try:
+        return json.loads(KNOWN.read_text())
+    except (OSError, ValueError):
+        return {}
+
+
+def _keep(known: dict[str, list]) -> None:
+    """Note digests, so that the next plan need not read the files; they are no more than that."""
+    if known != _known():
+        with suppress(OSError):
+            files.write(KNOWN, json.dumps(known).encode())

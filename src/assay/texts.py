@@ -1,0 +1,87 @@
+"""From a data set's documents to tokens, by a tokenizer that is a part of the prepared data."""
+
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from assay import files, outputs, plugins
+from assay.faults import Exit, JobError
+from assay.job import Job
+
+
+def tokenize(
+    job: Job, tables: dict[str, dict[str, Any]], facts: dict[str, Any], aside: Path
+) -> tuple[dict[str, dict[str, np.ndarray]], dict[str, Any]]:
+    """Turn each split's documents into tokens, and leave the tokenizer with the run's files.
+
+    Without labels a split becomes one stream, its documents joined by the token that ends a text;
+    with labels it becomes a row per document, cut or padded.
+
+    Args:
+        job: its settings say which tokenizer is trained, unless a parent lends one.
+        tables: split -> `text`, documents that can be read again and again, and perhaps `label`.
+        facts: of the data set; `tokens_per_text` where there are labels.
+        aside: a folder for what is larger than the memory.
+
+    Returns:
+        Split -> `tokens` (total,) or (n, tokens_per_text), and perhaps `label`; further facts.
+    """
+    from assay import tokens
+
+    tokenizer = _tokenizer(job, tables["train"]["text"])
+    special = tokens.identifiers(tokenizer)
+    made, counts, sizes = {}, {}, {}
+    for split, fields in tables.items():
+        sizes[split] = sum(len(text.encode()) for text in fields["text"])
+        encoded = tokens.encode(tokenizer, fields["text"])
+        if "label" in fields:
+            rows, counts[split] = _rows(encoded, facts, special["padding"], len(fields["label"]))
+            made[split] = {"tokens": rows, "label": fields["label"]}
+        else:
+            stream = _stream(encoded, special["end_of_text"], aside / split)
+            made[split], counts[split] = {"tokens": stream}, len(stream)
+    found = {"vocabulary": tokenizer.get_vocab_size(), **special, "tokens": counts, "bytes": sizes}
+    return made, found
+
+
+def _tokenizer(job: Job, texts: Iterable[str]) -> Any:
+    from assay import tokens
+
+    path = job.output / outputs.TOKENIZER
+    if "tokenizer" in job.parents:
+        lent = job.file("tokenizer", outputs.TOKENIZER)
+        files.write(path, lent.read_bytes())
+    else:
+        options = dict(job.settings["tokenizer"])
+        trained = plugins.load("tokenizer", options.pop("name")).train(texts, **options)
+        files.write(path, trained.to_str().encode())
+    return tokens.read(path)
+
+
+def _stream(encoded: Iterable[np.ndarray], end: int | None, path: Path) -> np.ndarray:
+    """All documents, one after another, on the disk."""
+    with path.open("wb") as file:
+        for number, document in enumerate(encoded):
+            if number and end is not None:
+                file.write(np.array([end], np.int32))
+            file.write(document)
+    if not path.stat().st_size:
+        raise JobError("a split has no text: give it more, or other shares", Exit.DATA)
+    return np.memmap(path, np.int32, "r")
+
+
+def _rows(
+    encoded: Iterable[np.ndarray], facts: dict[str, Any], padding: int | None, count: int
+) -> tuple[np.ndarray, int]:
+    """A row per document; and how many tokens are none of padding."""
+    if padding is None:
+        raise JobError("the tokenizer has no token for padding: choose another", Exit.DATA)
+    length, total = facts["tokens_per_text"], 0
+    rows = np.full((count, length), padding, np.int32)
+    for row, document in zip(rows, encoded, strict=True):
+        kept = document[:length]
+        row[: len(kept)] = kept
+        total += len(kept)
+    return rows, total
