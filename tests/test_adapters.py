@@ -1,9 +1,5 @@
-"""Models and modules of other people: timm's, transformers', and a user's own.
+"""A user's own networks and LightningModules, from a package of the user's."""
 
-timm and transformers are extras: their tests are left out where they are not installed.
-"""
-
-import importlib.util
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -11,9 +7,8 @@ from pathlib import Path
 import pytest
 import test_resuming
 import torch
-from safetensors.torch import save_file
 from test_resuming import SETTINGS, attempt, die, result, to_the_end, train, workshop
-from torch import Tensor, nn
+from torch import nn
 
 from assay import evaluate, finetune, identity, own, pretrain, records
 from assay.faults import JobError
@@ -227,7 +222,7 @@ def test_a_mistake_in_a_users_network_is_told_in_one_line(
 
 
 def test_a_network_that_cannot_take_the_images_is_told_so() -> None:
-    with pytest.raises(JobError, match=r"fails on inputs of shape \(1, 3, 32, 32\)"):
+    with pytest.raises(JobError, match=r"mine:Net: fails on inputs of shape \(1, 3, 32, 32\)"):
         own.Own(nn.Conv2d(1, 2, 3), IMAGES, "mine:Net")
 
 
@@ -283,9 +278,8 @@ def in_step_of(name: str, number: int) -> Callable[[], None]:
 
 
 @pytest.mark.parametrize("name", ["LitNet", "Hooked"])
-@pytest.mark.parametrize("compiled", ["none"])
 def test_a_users_lightning_module_that_is_killed_ends_in_the_bytes_of_one_left_in_peace(
-    name: str, compiled: str
+    name: str,
 ) -> None:
     with workshop() as (data, runs):
         assert attempt(train(data, runs / "peace", lit(name))) == 0

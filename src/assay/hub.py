@@ -1,10 +1,12 @@
 """Pretrained weights from the Hugging Face hub, at a commit that the study names."""
 
+import re
 from collections.abc import Sequence
 from pathlib import Path
 
 from assay.faults import Exit, JobError
 
+COMMIT = re.compile(r"[0-9a-f]{40}")
 SECONDS = 10.0  # to ask for the newest commit
 
 
@@ -26,8 +28,9 @@ def fetch(name: str, repository: str, revision: str | None, patterns: Sequence[s
     from huggingface_hub import snapshot_download
     from huggingface_hub.errors import HfHubHTTPError, HFValidationError
 
-    if revision is None:
-        raise JobError(f"{name}: pretrained needs a revision: {_advice(repository)}", Exit.DATA)
+    if not COMMIT.fullmatch(revision or ""):
+        what = f"{name}: pretrained needs as revision a commit, of 40 characters"
+        raise JobError(f"{what}: {_advice(repository)}", Exit.DATA)
     try:
         found = snapshot_download(repository, revision=revision, allow_patterns=list(patterns))
     except HFValidationError as error:
@@ -52,5 +55,5 @@ def _advice(repository: str) -> str:
     try:
         commit = HfApi().model_info(repository, timeout=SECONDS).sha
     except Exception:  # without a network: of the kinds of whichever client the library uses
-        return f"the commit of {repository} on the hub whose weights are wanted"
-    return f"the newest commit of {repository} is {commit}; write `revision: {commit}`"
+        return f"the one of {repository} on the hub whose weights are wanted"
+    return f"the newest of {repository} is {commit}; write `revision: {commit}`"

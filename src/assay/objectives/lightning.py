@@ -89,7 +89,7 @@ class Lightning(pl.LightningModule):
             raise own.fault(module, what)
 
     def _name_backbone(self, part: str | None, module: str) -> None:
-        """Let weights of a part stand under `backbone.` in files, where other runs look for them."""
+        """Name weights of a part `backbone.` in files, as other runs look for them."""
         if part is None or f"{part}." == BACKBONE:
             return
         if not isinstance(getattr(self, part, None), nn.Module):

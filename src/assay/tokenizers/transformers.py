@@ -28,6 +28,7 @@ def train(texts: Iterable[str], *, folder: Path) -> Tokenizer:
     Raises:
         JobError: the folder has no `tokenizer.json`, or it cannot be read.
     """
+    folder = Path(folder)
     path = folder / FILE
     if not path.is_file():
         raise JobError(
