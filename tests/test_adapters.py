@@ -1,5 +1,7 @@
 """A user's own networks and LightningModules, from a package of the user's."""
 
+import shutil
+import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -7,10 +9,11 @@ from pathlib import Path
 import pytest
 import test_resuming
 import torch
-from test_resuming import SETTINGS, attempt, die, result, to_the_end, train, workshop
+from conftest import PROJECT
+from test_resuming import SETTINGS, attempt, die, in_step, result, to_the_end, train, workshop
 from torch import nn
 
-from assay import evaluate, finetune, identity, own, pretrain, records
+from assay import evaluate, finetune, own, pretrain, records
 from assay.faults import JobError
 from assay.models import none
 from assay.objectives.lightning import Lightning
@@ -226,24 +229,40 @@ def test_a_network_that_cannot_take_the_images_is_told_so() -> None:
         own.Own(nn.Conv2d(1, 2, 3), IMAGES, "mine:Net")
 
 
-def test_an_edit_of_what_a_users_file_imports_changes_the_identity_of_its_runs(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    def code() -> dict[str, str]:
-        identity.code.cache_clear()
-        identity._file.cache_clear()
-        return identity.code("mine")
+def test_a_training_of_a_users_network_that_is_killed_ends_in_the_same_bytes() -> None:
+    changes = {"model": {"name": "my_package.networks:SmallNet", "width": 4}}
+    with workshop() as (data, runs):
+        assert attempt(train(data, runs / "peace", changes)) == 0
+        assert to_the_end(train(data, runs / "killed", changes), in_step(5), in_step(0)) == 2
+        assert result(runs / "killed") == result(runs / "peace")
 
-    with monkeypatch.context() as patch:
-        patch.setattr(identity, "SOURCE", tmp_path)
-        (tmp_path / "mine.py").write_text("import helping\n")
-        (tmp_path / "helping.py").write_text("a = 1\n")
-        first = code()
-        assert set(first) == {"mine.py", "helping.py"}
-        (tmp_path / "helping.py").write_text("a = 22\n")
-        assert code() != first
-    identity._file.cache_clear()
-    identity.code.cache_clear()
+
+@pytest.mark.parametrize("chosen", ["model", "objective"])
+def test_an_edit_of_what_a_users_file_imports_changes_the_identity_of_its_runs(
+    tmp_path: Path, chosen: str
+) -> None:
+    source = tmp_path / "src"
+    shutil.copytree(PROJECT / "src" / "assay", source / "assay")
+    (source / "mine").mkdir()
+    (source / "mine" / "__init__.py").touch()
+    (source / "mine" / "networks.py").write_text("from mine import parts\n")
+    (source / "mine" / "parts.py").write_text("width = 1\n")
+    settings = {"model": {"name": "cnn"}, "objective": {"name": "classification"}}
+    settings[chosen] = {
+        "model": {"name": "mine.networks:Net"},
+        "objective": {"name": "lightning", "module": "mine.networks:Net"},
+    }[chosen]
+    code = f"from assay import identity; print(identity.run('finetune', {settings!r}, {{}}, 0))"
+
+    def digest() -> str:
+        command = [sys.executable, "-c", code]
+        return subprocess.run(command, cwd=source, check=True, capture_output=True).stdout.decode()
+
+    first = digest()
+    (source / "mine" / "networks.py").write_text("from mine import parts  # a comment\n")
+    assert digest() == first
+    (source / "mine" / "parts.py").write_text("width = 2\n")
+    assert digest() != first
 
 
 # A user's LightningModule
