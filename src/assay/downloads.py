@@ -14,7 +14,7 @@ from assay.faults import Exit, JobError
 OWN = "ASSAY_DATA"  # environment variable: a folder with files that need no download
 ATTEMPTS = 20  # per address, each of which must bring something
 TIMEOUTS_SECONDS = (15, 60)  # to connect, and between two pieces
-PIECE_BYTES = 2**20
+PIECE_BYTES = 2**16
 TELL_SECONDS = 5
 
 

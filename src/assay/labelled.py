@@ -69,8 +69,12 @@ def collect(
         process, `label`: int64 (n,)}, and the facts.
 
     Raises:
-        JobError: an image cannot be read and `skip` is false, or a split has none of a class.
+        JobError: an image cannot be read and `skip` is false, or a split has none of a class, or
+            the shares leave nothing to train.
     """
+    if sum(shares.values()) >= 1:
+        what = "validation_share and test_share leave nothing to train: their sum must be below 1"
+        raise JobError(what, Exit.DATA)
     with tempfile.TemporaryFile(buffering=2**20) as file:
         table = _read(examples, file, where)
         if table.faults and not skip:

@@ -106,9 +106,6 @@ def _shares(
                 what = f"{shown(folder)}: has no folder for {split}: set {setting}, such as 0.1"
                 raise JobError(what, Exit.DATA)
             shares[split] = share
-    if sum(shares.values()) >= 1:
-        what = "validation_share and test_share leave nothing to train: their sum must be below 1"
-        raise JobError(what, Exit.DATA)
     return shares
 
 

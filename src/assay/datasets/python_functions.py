@@ -1,0 +1,84 @@
+"""Functions of Python's standard library, by the part of it that they come from."""
+
+import ast
+import hashlib
+import os
+import platform
+import textwrap
+import tokenize
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Annotated, Any
+
+from annotated_types import Gt
+
+from assay import text_labels
+from assay.faults import Exit, JobError
+
+FACTS = {
+    "input": "text",
+    "title": "Functions of Python's standard library",
+    "source": "the source files of the Python that runs: another version has other functions, so "
+    "compare results of one digest alone",
+    "licence": "PSF-2.0",
+    "citation": "Python Software Foundation: The Python standard library",
+    "split": "within each class by the SHA-256 of the text: 15 % test, 15 % validate; equal texts "
+    "are in one split; functions of one file are in all splits",
+    "classes": 8,
+    "class_names": ["asyncio", "email", "importlib", "logging", "multiprocessing", "unittest",
+                    "web", "xml"],
+}  # fmt: skip
+PACKAGES = {name: (name,) for name in FACTS["class_names"]} | {"web": ("http", "urllib")}
+SHARES = {"test": 0.15, "validation": 0.15}
+FEWEST_LINES = 4  # of a function: a shorter one tells little of where it comes from
+FUNCTIONS = (ast.FunctionDef, ast.AsyncFunctionDef)
+
+
+def prepare(
+    *, tokens_per_text: Annotated[int, Gt(0)]
+) -> tuple[dict[str, dict[str, Any]], dict[str, Any]]:
+    """Read the functions and methods of eight packages; those inside others come with them.
+
+    Args:
+        tokens_per_text: how many tokens of a function count, the first ones.
+
+    Returns:
+        Split -> {`text`: list of str, `label`: int64 (n,)}, and the facts.
+
+    Raises:
+        JobError: this Python comes without its source files.
+    """
+    library = Path(os.__file__).parent
+    examples = [
+        text_labels.Example(text, name)
+        for name, packages in PACKAGES.items()
+        for package in packages
+        for text in _functions(library / package)
+    ]
+    if {example.label for example in examples} != set(PACKAGES):
+        what = f"{library} lacks source files of the standard library: use another Python"
+        raise JobError(f"data set python_functions: {what}", Exit.DATA)
+    splits, facts = text_labels.collect(examples, SHARES, tokens_per_text, "python_functions")
+    found = hashlib.sha256(repr([(e.label, e.text) for e in examples]).encode()).hexdigest()
+    return splits, facts | {"sha256": found, "python": platform.python_version()}
+
+
+def _functions(folder: Path) -> Iterator[str]:
+    for path in sorted(folder.rglob("*.py")):
+        if not {"test", "tests"} & {*path.relative_to(folder).parts}:
+            with tokenize.open(path) as file:
+                source = file.read()
+            lines = source.split("\n")
+            for node in _outermost(ast.parse(source)):
+                text = "\n".join(lines[node.lineno - 1 : node.end_lineno]) + "\n"
+                if text.count("\n") >= FEWEST_LINES:
+                    yield textwrap.dedent(text)
+
+
+def _outermost(node: ast.AST) -> Iterator[Any]:
+    """Functions that are not part of another one: its text holds them already."""
+    for child in ast.iter_child_nodes(node):
+        if isinstance(child, FUNCTIONS):
+            yield child
+        else:
+            yield from _outermost(child)

@@ -1,0 +1,113 @@
+"""Texts with labels, made into the splits of a data set."""
+
+import hashlib
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from assay import division, labelled
+from assay.faults import Exit, JobError
+from assay.outputs import SPLITS
+
+Splits = dict[str, dict[str, Any]]
+DIGEST_BYTES = 16
+
+
+@dataclass(frozen=True)
+class Example:
+    """A text with its label, and its split where that is fixed."""
+
+    text: str
+    label: str
+    split: str | None = None
+
+
+def collect(
+    examples: Sequence[Example], shares: Mapping[str, float], tokens_per_text: int, where: str
+) -> tuple[Splits, dict[str, Any]]:
+    """Divide texts within each class; equal ones never come into two splits.
+
+    Args:
+        examples: whose order decides nothing but the order in the splits.
+        shares: of the splits that are divided by content, as in `division.divide`.
+        tokens_per_text: how many tokens of a text count.
+        where: the file, for messages.
+
+    Returns:
+        Split -> {`text`: list of str, `label`: int64 (n,)}, and the facts.
+
+    Raises:
+        JobError: there is one class alone, or a split has none of a class, or the shares leave
+            nothing to train.
+    """
+    check_shares(shares)
+    names = labelled.ordered({example.label for example in examples})
+    numbers = {name: number for number, name in enumerate(names)}
+    labels = [numbers[example.label] for example in examples]
+    keys = [key(example.text) for example in examples]
+    parts = division.divide(keys, labels, [example.split for example in examples], shares)
+    _check(names, labels, parts, where)
+    splits = {split: _fields(examples, labels, parts, split) for split in SPLITS}
+    return splits, {
+        "input": "text",
+        "classes": len(names),
+        "class_names": names,
+        "examples": {split: len(fields["label"]) for split, fields in splits.items()},
+        "labels_per_class": int(np.bincount(splits["train"]["label"]).min()),
+        "tokens_per_text": tokens_per_text,
+        "left_out": {"repeated": parts.count(None)},
+        "contradictions": _contradictions(keys, labels),
+    }
+
+
+def check_shares(shares: Mapping[str, float]) -> None:
+    """Something must be left to train.
+
+    Raises:
+        JobError: it is not.
+    """
+    if sum(shares.values()) >= 1:
+        what = "validation_share and test_share leave nothing to train: their sum must be below 1"
+        raise JobError(what, Exit.DATA)
+
+
+def key(text: str) -> bytes:
+    """As good as random, and equal for equal texts."""
+    return hashlib.sha256(text.encode()).digest()[:DIGEST_BYTES]
+
+
+def _check(
+    names: Sequence[str], labels: Sequence[int], parts: Sequence[str | None], where: str
+) -> None:
+    if len(names) < 2:
+        what = f"all texts have one label, {labelled.shown(names[0])}" if names else "has no text"
+        raise JobError(f"{where}: {what}: there is nothing to classify", Exit.DATA)
+    found = Counter(zip(labels, parts, strict=True))
+    empty = [
+        f"{labelled.shown(name)}: none in {split}"
+        for number, name in enumerate(names)
+        for split in SPLITS
+        if not found[number, split]
+    ]
+    if empty:
+        advice = "each split needs at least one text of each class that no other split has"
+        raise labelled.fault(where, "classes have too few different texts", empty, advice)
+
+
+def _fields(
+    examples: Sequence[Example], labels: Sequence[int], parts: Sequence[str | None], split: str
+) -> dict[str, Any]:
+    rows = [row for row, part in enumerate(parts) if part == split]
+    return {
+        "text": [examples[row].text for row in rows],
+        "label": np.array([labels[row] for row in rows], np.int64),
+    }
+
+
+def _contradictions(keys: Sequence[bytes], labels: Sequence[int]) -> int:
+    """How many texts have more than one label."""
+    pairs = set(zip(keys, labels, strict=True))
+    return sum(count > 1 for count in Counter(key for key, _ in pairs).values())

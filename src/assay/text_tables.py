@@ -1,0 +1,139 @@
+"""Tables of texts with labels: CSV, TSV and JSON Lines, read row by row."""
+
+import csv
+import json
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+from assay import labelled
+from assay.faults import Exit, JobError
+from assay.text_labels import Example
+
+DELIMITERS = {".csv": ",", ".tsv": "\t"}
+JSON_LINES = (".jsonl", ".ndjson")
+LONGEST_FIELD = 2**31 - 1  # characters; csv takes 131,072 by default
+COLUMNS_SHOWN = 8
+
+Row = tuple[int, Any, Any]  # line, text, label
+
+
+def read(path: Path, text: str, label: str, split: str | None) -> list[Example]:
+    """Read a table in UTF-8.
+
+    CSV and TSV name their columns in the first line, and quote as Excel and pandas do. JSON Lines
+    has an object on each line.
+
+    Args:
+        path: its ending tells its form: .csv, .tsv, .jsonl or .ndjson.
+        text: the column with the texts.
+        label: the column with the labels: texts, whole numbers or truth values.
+        split: of its examples, where that is fixed.
+
+    Raises:
+        JobError: it cannot be read, lacks a column, or rows lack a text or a label.
+    """
+    examples, faults = [], []
+    try:
+        for line, *fields in _rows(path, text, label):
+            found = [_text(fields[0], text), _label(fields[1], label)]
+            if wrong := [fault for _, fault in found if fault]:
+                faults.append(f"line {line}: {wrong[0]}")
+            else:
+                examples.append(Example(found[0][0], found[1][0], split))
+    except UnicodeDecodeError as error:
+        raise _fault(path, "is no text in UTF-8: save it in UTF-8") from error
+    if faults:
+        what = "rows cannot be used"
+        raise labelled.fault(labelled.shown(path), what, faults, "mend or remove them")
+    if not examples:
+        raise _fault(path, "has no row")
+    return examples
+
+
+def _rows(path: Path, text: str, label: str) -> Iterator[Row]:
+    if not path.is_file():
+        raise _fault(path, "is no file")
+    ending = path.suffix.lower()
+    if ending in DELIMITERS:
+        return _delimited(path, text, label, DELIMITERS[ending])
+    if ending in JSON_LINES:
+        return _json_lines(path, text, label)
+    known = ", ".join((*DELIMITERS, *JSON_LINES))
+    raise _fault(path, f"its name must end with the form that it has: one of {known}")
+
+
+def _delimited(path: Path, text: str, label: str, delimiter: str) -> Iterator[Row]:
+    csv.field_size_limit(LONGEST_FIELD)
+    with path.open(encoding="utf-8-sig", newline="") as file:
+        reader = csv.reader(file, delimiter=delimiter, strict=True)
+        try:
+            header = next(reader, [])
+            places = [_place(path, header, column) for column in (text, label)]
+            for fields in reader:
+                if fields and len(fields) != len(header):
+                    what = f"{len(fields)} fields, but there are {len(header)} columns"
+                    raise _fault(path, f"line {reader.line_num} has {what}: quote fields")
+                if fields:
+                    yield reader.line_num, *(fields[place] for place in places)
+        except csv.Error as error:
+            raise _fault(path, f"line {reader.line_num} cannot be read ({error})") from error
+
+
+def _place(path: Path, header: Sequence[str], column: str) -> int:
+    if header.count(column) == 1:
+        return header.index(column)
+    how = "several columns" if column in header else "no column"
+    raise _fault(path, f"has {how} named {column!r}; its columns are {_named(header)}")
+
+
+def _json_lines(path: Path, text: str, label: str) -> Iterator[Row]:
+    with path.open(encoding="utf-8-sig", newline="\n") as file:
+        for number, line in enumerate(file, 1):
+            if not line.strip():
+                continue
+            try:
+                row = json.loads(line)
+            except (ValueError, RecursionError) as error:
+                raise _fault(path, f"line {number} is no JSON ({error})") from error
+            if not isinstance(row, dict):
+                raise _fault(path, f"line {number} is no JSON object such as {{{text!r}: ...}}")
+            for column in (text, label):
+                if column not in row:
+                    what = f"line {number} has no key {column!r}; its keys are {_named(row)}"
+                    raise _fault(path, what)
+            yield number, row[text], row[label]
+
+
+def _text(value: Any, column: str) -> tuple[str, str]:
+    """The text, and what is wrong with it."""
+    if not isinstance(value, str):
+        return "", f"{column} is no text"
+    try:
+        value.encode()
+    except UnicodeEncodeError:
+        return "", f"{column} holds half a surrogate pair, which is no character"
+    return value, "" if value.strip() else f"no {column}"
+
+
+def _label(value: Any, column: str) -> tuple[str, str]:
+    """The label, and what is wrong with it."""
+    if isinstance(value, bool):
+        return str(value).lower(), ""
+    if isinstance(value, int):
+        return str(value), ""
+    if value is None:
+        return "", f"no {column}"
+    if not isinstance(value, str):
+        return "", f"{column} is neither a text nor a whole number"
+    name, fault = _text(value, column)
+    return name.strip(), fault
+
+
+def _named(columns: Any) -> str:
+    names = [repr(name) for name in columns]
+    return ", ".join(names[:COLUMNS_SHOWN]) + (", ..." if len(names) > COLUMNS_SHOWN else "")
+
+
+def _fault(path: Path, what: str) -> JobError:
+    return JobError(f"{labelled.shown(path)}: {what}", Exit.DATA)

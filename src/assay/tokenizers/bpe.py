@@ -1,0 +1,55 @@
+"""Byte-level byte-pair encoding: frequent sequences of bytes within a word become one token."""
+
+from collections.abc import Iterable
+from typing import Annotated
+
+from annotated_types import Ge
+from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers, trainers
+
+from assay import tokens
+from assay.faults import Exit, JobError
+
+FEWEST_OCCURRENCES = 2  # of a pair that is merged: what occurs once says nothing of other texts
+
+
+def train(texts: Iterable[str], *, vocabulary: Annotated[int, Ge(258)]) -> Tokenizer:
+    """Merge the most frequent pair of tokens until the vocabulary is full.
+
+    Sennrich et al., Neural machine translation of rare words with subword units, 2016; on bytes
+    and within words: Radford et al., Language models are unsupervised multitask learners, 2019.
+
+    Args:
+        texts: of the training split.
+        vocabulary: number of tokens: 256 bytes, the merged ones, `<end_of_text>` and `<padding>`.
+
+    Returns:
+        A tokenizer from which any text comes back exactly.
+
+    Raises:
+        JobError: the texts are too short for so many tokens.
+    """
+    tokenizer = Tokenizer(models.BPE())
+    tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
+        [
+            pre_tokenizers.Split(Regex(tokens.WORDS), "isolated"),
+            pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False),
+        ]
+    )
+    tokenizer.decoder = decoders.ByteLevel()
+    trainer = trainers.BpeTrainer(
+        vocab_size=vocabulary - len(tokens.SPECIAL),
+        min_frequency=FEWEST_OCCURRENCES,
+        initial_alphabet=sorted(pre_tokenizers.ByteLevel.alphabet()),
+        show_progress=False,
+    )
+    words = (piece for text in texts for piece in tokens.pieces(text))
+    tokenizer.train_from_iterator(words, trainer)
+    tokenizer.add_special_tokens(tokens.SPECIAL)
+    found = tokenizer.get_vocab_size()
+    if found < vocabulary:
+        raise JobError(
+            f"tokenizer bpe: the training texts are too short for a vocabulary of {vocabulary}: "
+            f"they give {found} tokens; set vocabulary to {found} or less",
+            Exit.DATA,
+        )
+    return tokenizer

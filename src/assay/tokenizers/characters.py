@@ -1,0 +1,32 @@
+"""The characters of the training texts, in the order of their code points."""
+
+from collections.abc import Iterable
+
+from tokenizers import Tokenizer, decoders, models
+
+from assay import tokens
+from assay.faults import Exit, JobError
+
+UNKNOWN = "<unknown>"
+
+
+def train(texts: Iterable[str]) -> Tokenizer:
+    """Collect the characters.
+
+    Returns:
+        The characters, then `<unknown>` (for each character that training has not seen),
+        `<end_of_text>` and `<padding>`.
+
+    Raises:
+        JobError: there is no character.
+    """
+    characters: set[str] = set()
+    for text in texts:
+        characters.update(text)
+    if not characters:
+        raise JobError("tokenizer characters: the training texts are empty", Exit.DATA)
+    vocabulary = {token: i for i, token in enumerate([*sorted(characters), UNKNOWN])}
+    tokenizer = Tokenizer(models.BPE(vocab=vocabulary, merges=[], unk_token=UNKNOWN))
+    tokenizer.decoder = decoders.Fuse()
+    tokenizer.add_special_tokens(tokens.SPECIAL)
+    return tokenizer
