@@ -7,13 +7,13 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-import test_resuming
 import torch
 from conftest import PROJECT
+from safetensors.torch import load_file
 from test_resuming import SETTINGS, attempt, die, in_step, result, to_the_end, train, workshop
 from torch import nn
 
-from assay import evaluate, finetune, own, pretrain, records
+from assay import evaluate, finetune, outputs, own, pretrain, records
 from assay.faults import JobError
 from assay.models import none
 from assay.objectives.lightning import Lightning
@@ -189,6 +189,15 @@ def test_a_users_language_model_keeps_its_logits_and_its_context() -> None:
     assert set(backbone.VOCABULARY_WEIGHTS) <= set(backbone.state_dict())
 
 
+def test_weights_are_made_to_fit_by_a_users_own_method() -> None:
+    backbone = brought("SmallNet", width=4)
+    weights = backbone.state_dict()
+    assert backbone.fitted(weights) is weights
+    backbone.network.fitted = lambda found: {name: 2 * tensor for name, tensor in found.items()}
+    doubled = backbone.fitted(weights)
+    assert torch.equal(doubled["network.stem.weight"], 2 * weights["network.stem.weight"])
+
+
 def test_the_trial_of_a_network_leaves_no_trace() -> None:
     torch.manual_seed(0)
     network = nn.Sequential(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4), nn.Dropout())
@@ -310,6 +319,21 @@ def test_a_users_lightning_module_that_is_killed_ends_in_the_bytes_of_one_left_i
     assert len({row["weights"] for row in peace["history"]}) == len(peace["history"]) == 3
 
 
+def test_a_part_that_a_users_module_has_pretrained_is_fine_tuned_by_it() -> None:
+    settings = SETTINGS | lit(part="encoder") | {"learning_rate": 0.01}
+    with workshop() as (data, runs):
+        learn = lambda: pretrain.pretrain(settings, 0, data, runs / "a")  # noqa: E731
+        assert attempt(learn) == 0
+        tune = lambda: finetune.finetune(  # noqa: E731
+            settings | {"frozen": ["backbone"]}, 1, data, runs / "b", runs / "a"
+        )
+        assert attempt(tune) == 0
+        old, new = (load_file(runs / run / outputs.WEIGHTS) for run in "ab")
+    assert old.keys() == new.keys() >= {"backbone.1.weight", "head.weight"}
+    assert torch.equal(old["backbone.1.weight"], new["backbone.1.weight"])
+    assert not torch.equal(old["head.weight"], new["head.weight"])
+
+
 def test_a_users_lightning_module_is_evaluated_by_its_forward() -> None:
     with workshop() as (data, runs):
         assert attempt(train(data, runs / "a", lit())) == 0
@@ -332,16 +356,9 @@ def test_what_a_users_module_has_pretrained_is_fine_tuned_by_classification() ->
         tune = lambda: finetune.finetune(SETTINGS, 0, data, runs / "b", runs / "a")  # noqa: E731
         assert attempt(tune) == 0
         assert result(runs / "b") != {}
-        names = files_of(runs / "a")
+        names = load_file(runs / "a" / outputs.WEIGHTS)
     assert any(name.startswith("backbone.") for name in names)
     assert not any(name.startswith("encoder.") for name in names)
-
-
-def files_of(run: Path) -> list[str]:
-    from safetensors import safe_open
-
-    with safe_open(run / test_resuming.outputs.WEIGHTS, "pt") as file:
-        return list(file.keys())
 
 
 def made(name: str, backbone: nn.Module | None = None, **changes: object) -> Lightning:
@@ -383,6 +400,20 @@ def test_a_users_module_beside_a_model_must_say_where_the_model_goes() -> None:
     backbone.features = 1
     with pytest.raises(JobError, match="say with `network` which of its arguments"):
         made("LitNet", backbone)
+
+
+def test_texts_without_labels_come_as_tokens_and_those_after_them() -> None:
+    facts = STREAM | {"vocabulary": 40}
+    settings = lit()["objective"]
+    del settings["name"]
+    module = Lightning(none.build(facts, context=4), facts, **settings)
+    tokens = torch.arange(10).view(2, 5)
+    inputs, targets = module._formed({"tokens": tokens})
+    assert inputs.tolist() == [[0, 1, 2, 3], [5, 6, 7, 8]]
+    assert targets.tolist() == [[1, 2, 3, 4], [6, 7, 8, 9]]
+    assert module.FIELDS == ("tokens",)
+    with pytest.raises(JobError, match="set `context`"):
+        none.build(facts)
 
 
 def test_a_forward_that_gives_no_logits_is_told_so() -> None:

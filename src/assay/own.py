@@ -12,7 +12,8 @@ from assay.faults import Exit, JobError
 
 CHAINS = nn.Sequential | nn.ModuleList
 TRIAL_TOKENS = 8
-PASSED_ON = ("context", "fitted", "logits")  # what a text model or a backbone of any size also has
+INSIDE = "network."
+PASSED_ON = ("context", "logits")  # what a language model also has
 
 
 class Own(nn.Module):
@@ -27,9 +28,7 @@ class Own(nn.Module):
         self.network = network
         self.features = trial(self, facts, name)
         if hasattr(network, "VOCABULARY_WEIGHTS"):
-            self.VOCABULARY_WEIGHTS = tuple(
-                f"network.{each}" for each in network.VOCABULARY_WEIGHTS
-            )
+            self.VOCABULARY_WEIGHTS = tuple(INSIDE + each for each in network.VOCABULARY_WEIGHTS)
 
     def forward(self, inputs: Tensor) -> Tensor:
         """Images (n, c, h, w) -> (n, features), the mean over a map of features being taken."""
@@ -40,6 +39,13 @@ class Own(nn.Module):
     def blocks(self) -> list[nn.Module]:
         """The network's successive parts."""
         return blocks(self.network)
+
+    def fitted(self, weights: dict[str, Tensor]) -> dict[str, Tensor]:
+        """What the network's own `fitted` makes of weights; as they are, if it has none."""
+        if not hasattr(self.network, "fitted"):
+            return weights
+        found = self.network.fitted({n.removeprefix(INSIDE): t for n, t in weights.items()})
+        return {INSIDE + name: tensor for name, tensor in found.items()}
 
     def __getattr__(self, name: str) -> Any:
         try:

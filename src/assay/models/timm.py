@@ -21,7 +21,7 @@ class TimmNetwork(nn.Module):
 
     Attributes:
         features: length of an image's feature vector.
-        blocks: the parts that timm gives learning rates of their own.
+        blocks: the parts that timm can give learning rates of their own.
     """
 
     def __init__(
@@ -208,22 +208,24 @@ def _per_channel(values: tuple[float, ...], facts: dict[str, Any]) -> tuple[floa
 
 
 def _blocks(network: nn.Module) -> list[nn.Module]:
-    """Of each of timm's groups of parameters, but the stem, the largest part that lies in it."""
+    """The parts that lie in each of timm's groups of parameters, the first one (a stem) apart."""
     from timm.models import group_parameters
 
     if not hasattr(network, "group_matcher"):
         return own.blocks(network)
     groups = group_parameters(network, network.group_matcher(coarse=False), reverse=True)
-    largest: dict[int, nn.Module] = {}
-    for name, module in network.named_modules():
-        names = [f"{name}.{each}" for each, _ in module.named_parameters()] if name else []
+    parts: dict[int, list[nn.Module]] = {}
+
+    def collect(module: nn.Module, name: str) -> None:
+        names = [f"{name}{each}" for each, _ in module.named_parameters()]
         inside = {groups.get(each, 0) for each in names}
-        if len(inside) == 1 and (group := inside.pop()) > 0:
-            largest.setdefault(group, module)
-            if _size(module) > _size(largest[group]):
-                largest[group] = module
-    return [largest[group] for group in sorted(largest)] or own.blocks(network)
+        if len(inside) == 1:
+            parts.setdefault(inside.pop(), []).append(module)
+        elif inside:
+            for child, part in module.named_children():
+                collect(part, f"{name}{child}.")
 
-
-def _size(module: nn.Module) -> int:
-    return sum(parameter.numel() for parameter in module.parameters())
+    collect(network, "")
+    parts.pop(0, None)
+    found = [parts[group] for group in sorted(parts)]
+    return [each[0] if len(each) == 1 else nn.ModuleList(each) for each in found]

@@ -74,7 +74,9 @@ class Lightning(pl.LightningModule):
         self.__class__ = type(kind.__name__, (Lightning, kind), {"__module__": kind.__module__})
         kind.__init__(self, **given)
         self._set_up(facts, batch, monitor, mode, module)
-        self._name_backbone(part or _place(self, backbone if network else None), module)
+        if part is None and network is None:
+            self.backbone = getattr(self, "backbone", backbone)
+        self._name_backbone(part or _place(self, backbone), module)
 
     def _set_up(self, facts: dict, batch: str, monitor: str, mode: str, module: str) -> None:
         self.MONITOR, self.MODE = monitor, mode
@@ -152,7 +154,7 @@ def _call(step: Callable[..., Any], batch: Any, *index: int, **named: Any) -> An
     return step(batch, *index[: takes - 1], **named)
 
 
-def _place(module: nn.Module, backbone: nn.Module | None) -> str | None:
+def _place(module: nn.Module, backbone: nn.Module) -> str | None:
     """Under which name a module holds the study's model."""
     return next((name for name, each in module.named_modules() if each is backbone), None)
 
