@@ -9,7 +9,7 @@ from annotated_types import Gt, Lt
 
 from assay import division, labelled, text_labels, text_tables
 from assay.faults import Exit, JobError
-from assay.hub import Source, Table, label_names, shares_of, tables
+from assay.hub_tables import Source, Table, label_names, shares_of, tables
 from assay.outputs import SPLITS
 
 FACTS = {

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from assay import hub
+from assay import hub_tables
 from assay.datasets import huggingface_image, huggingface_text
 from assay.faults import Exit, JobError
 
@@ -240,5 +240,7 @@ def test_a_source_is_a_commit_of_the_hub_or_files_of_the_user() -> None:
 
 def test_without_the_library_it_is_told_how_to_get_it(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "datasets", None)
-    source = hub.Source("a", COMMIT, None, None)
-    faulty(lambda: hub.tables(source, {"train": "train"}, ["text"]), "pip install 'datasets>=4'")
+    source = hub_tables.Source("a", COMMIT, None, None)
+    faulty(
+        lambda: hub_tables.tables(source, {"train": "train"}, ["text"]), "pip install 'datasets>=4'"
+    )
