@@ -2,6 +2,7 @@
 
 import os
 import shutil
+import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
@@ -12,6 +13,7 @@ from PIL import Image
 
 from assay import labelled, pictures
 from assay.datasets import image_folder
+from assay.faults import Exit, explain
 
 
 def test_a_folder_of_classes_is_read(tmp_path: Path) -> None:
@@ -122,7 +124,7 @@ def test_all_that_cannot_be_read_is_told_at_once(tmp_path: Path) -> None:
     folder = write_classes(tmp_path / "own", ("a", "b"))
     spoil(folder)
     text = refused(image_folder.prepare, folder=folder, **WHOLE, **SHARES)
-    for word in ("4 cannot be read", "a/notes.txt: no picture", "a/cut.jpg: damaged",
+    for word in ("what cannot be read (4)", "a/notes.txt: no picture", "a/cut.jpg: damaged",
                  "b/empty.png: empty", "b/nowhere.png", "unreadable: skip"):  # fmt: skip
         assert word in text
 
@@ -132,7 +134,7 @@ def test_of_many_faults_ten_are_told(tmp_path: Path) -> None:
     for number in range(25):
         (folder / "a" / f"{number}.txt").write_text("")
     text = refused(image_folder.prepare, folder=folder, **WHOLE, **SHARES)
-    assert "25 cannot be read" in text and "and 15 more" in text and text.count(".txt") == 10
+    assert "what cannot be read (25)" in text and "and 15 more" in text and text.count(".txt") == 10
 
 
 def test_what_cannot_be_read_is_left_out_and_counted_where_one_wants(tmp_path: Path) -> None:
@@ -197,7 +199,7 @@ def gone(folder: Path) -> None:
 @pytest.mark.parametrize(
     ("harm", "words"),
     [
-        (empty_class, ("empty folders", "(c)")),
+        (empty_class, ("empty folders", "(1): c;")),
         (no_classes, ("has no folder in it",)),
         (beside, ("labels.csv", "beside the folders of classes")),
         (few, ("too few different images", "c: none in train")),
@@ -272,6 +274,16 @@ def test_pixels_lie_in_a_file_and_not_in_memory(tmp_path: Path) -> None:
     folder = write_classes(tmp_path / "own", ("a", "b"))
     splits, _ = image_folder.prepare(folder=folder, **WHOLE, **SHARES)
     assert all(isinstance(fields["image"], np.memmap) for fields in splits.values())
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="no /dev/full, a disk without room")
+def test_a_full_disk_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = write_classes(tmp_path / "own", ("a", "b"))
+    monkeypatch.setattr(tempfile, "TemporaryFile", lambda **_: open("/dev/full", "w+b"))
+    with pytest.raises(OSError) as caught:
+        image_folder.prepare(folder=folder, **WHOLE, **SHARES)
+    assert explain(caught.value, None, tmp_path)[0] == Exit.DISK
+    assert tempfile.gettempdir() in explain(caught.value, None, tmp_path)[1]
 
 
 def test_rows_change_places_as_told() -> None:

@@ -191,7 +191,11 @@ class _Resuming:
         name = self.part.name.removesuffix(files.PART)
         told = 0.0
         while piece := source.read(PIECE_BYTES, decode_content=False):
-            file.write(piece)
+            try:
+                file.write(piece)
+            except OSError as error:
+                error.filename = str(self.part)  # the message names its disk
+                raise
             if time.monotonic() - told > TELL_SECONDS:
                 told = time.monotonic()
                 of = f" of {whole / 1e6:.1f}" if whole else ""
