@@ -4,6 +4,7 @@ import os
 import shutil
 import tempfile
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -279,7 +280,7 @@ def test_pixels_lie_in_a_file_and_not_in_memory(tmp_path: Path) -> None:
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="no /dev/full, a disk without room")
 def test_a_full_disk_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     folder = write_classes(tmp_path / "own", ("a", "b"))
-    monkeypatch.setattr(tempfile, "TemporaryFile", lambda **_: open("/dev/full", "w+b"))
+    monkeypatch.setattr(tempfile, "TemporaryFile", partial(open, "/dev/full", "w+b"))
     with pytest.raises(OSError) as caught:
         image_folder.prepare(folder=folder, **WHOLE, **SHARES)
     assert explain(caught.value, None, tmp_path)[0] == Exit.DISK
