@@ -18,18 +18,25 @@ PACKAGES = (
     "scikit-learn",
     "safetensors",
 )
+CHOSEN = ("tokenizers", "timm", "transformers", "huggingface-hub", "datasets")  # by some studies
 
 
 def describe() -> dict[str, Any]:
     """Python, packages, operating system, processor and the commit of this project."""
     return {
         "python": platform.python_version(),
-        "packages": {name: _version(name) for name in PACKAGES},
+        "packages": packages(),
         "system": platform.platform(),
         "processor": processor(),
         "cores": os.cpu_count(),
         "commit": _commit(),
     }
+
+
+def packages() -> dict[str, str | None]:
+    """Versions of those that each run uses, and of others that are here."""
+    chosen = {name: version for name in CHOSEN if (version := _version(name))}
+    return {name: _version(name) for name in PACKAGES} | chosen
 
 
 def processor() -> str:
