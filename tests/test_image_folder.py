@@ -125,7 +125,7 @@ def test_all_that_cannot_be_read_is_told_at_once(tmp_path: Path) -> None:
     folder = write_classes(tmp_path / "own", ("a", "b"))
     spoil(folder)
     text = refused(image_folder.prepare, folder=folder, **WHOLE, **SHARES)
-    for word in ("what cannot be read (4)", "a/notes.txt: no picture", "a/cut.jpg: damaged",
+    for word in ("4 cannot be read", "a/notes.txt: no picture", "a/cut.jpg: damaged",
                  "b/empty.png: empty", "b/nowhere.png", "unreadable: skip"):  # fmt: skip
         assert word in text
 
@@ -135,7 +135,7 @@ def test_of_many_faults_ten_are_told(tmp_path: Path) -> None:
     for number in range(25):
         (folder / "a" / f"{number}.txt").write_text("")
     text = refused(image_folder.prepare, folder=folder, **WHOLE, **SHARES)
-    assert "what cannot be read (25)" in text and "and 15 more" in text and text.count(".txt") == 10
+    assert "25 cannot be read" in text and "and 15 more" in text and text.count(".txt") == 10
 
 
 def test_what_cannot_be_read_is_left_out_and_counted_where_one_wants(tmp_path: Path) -> None:
@@ -200,7 +200,7 @@ def gone(folder: Path) -> None:
 @pytest.mark.parametrize(
     ("harm", "words"),
     [
-        (empty_class, ("empty folders", "(1): c;")),
+        (empty_class, ("empty folders", "(c)")),
         (no_classes, ("has no folder in it",)),
         (beside, ("labels.csv", "beside the folders of classes")),
         (few, ("too few different images", "c: none in train")),

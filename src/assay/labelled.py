@@ -80,7 +80,7 @@ def collect(
         table = _read(examples, file, where)
         if table.faults and not skip:
             advice = "mend or remove what is named, or set `unreadable: skip` to leave it out"
-            raise fault(where, "what cannot be read", table.faults, advice)
+            raise fault(where, "cannot be read", table.faults, advice)
         if not table.labels:
             raise JobError(f"{where}: holds no image that can be read", Exit.DATA)
         file.flush()
@@ -121,7 +121,7 @@ def fault(where: str, what: str, faults: Sequence[str], advice: str) -> JobError
     """An error that names the first few of what is wrong."""
     named = ", ".join(faults[:SHOWN])
     more = f" and {len(faults) - SHOWN} more" if len(faults) > SHOWN else ""
-    return JobError(f"{where}: {what} ({len(faults)}): {named}{more}; {advice}", Exit.DATA)
+    return JobError(f"{where}: {len(faults)} {what} ({named}{more}): {advice}", Exit.DATA)
 
 
 def shown(path: str | os.PathLike[str]) -> str:
