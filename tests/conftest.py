@@ -116,15 +116,22 @@ def checkout(tmp_path: Path) -> Checkout:
     return fresh
 
 
-def once(tmp_path_factory: pytest.TempPathFactory, name: str, study: dict) -> Checkout:
-    """A copy of the project in which a study has run to its end, made once for all processes."""
+def once(
+    tmp_path_factory: pytest.TempPathFactory, name: str, study: dict,
+    filled: Callable[[Checkout], Checkout] = lambda checkout: checkout,
+) -> Checkout:  # fmt: skip
+    """A copy of the project in which a study has run to its end, made once for all processes.
+
+    Args:
+        filled: adds the files that the study needs.
+    """
     shared = tmp_path_factory.getbasetemp()
     shared = shared.parent if "PYTEST_XDIST_WORKER" in os.environ else shared
     with FileLock(shared / f"{name}.lock"):
         if not (shared / name).exists():
             fresh = Checkout.new(shared / f"un{name}")
             fresh.write_study(study)
-            fresh.snakemake()
+            filled(fresh).snakemake()
             fresh.folder.rename(shared / name)
     return Checkout(shared / name)
 

@@ -1,9 +1,11 @@
 """Files inside archives, read into memory: nothing is unpacked onto the disk."""
 
+import errno
 import gzip
 import lzma
 import re
 import stat
+import struct
 import tarfile
 import zipfile
 import zlib
@@ -16,8 +18,8 @@ from assay.faults import Exit, JobError
 
 OPENERS = {b"\x1f\x8b": gzip.open, b"\xfd7zXZ\x00": lzma.open}  # by a file's first bytes
 PIECE_BYTES = 2**20
-DAMAGE = (EOFError, zlib.error, lzma.LZMAError, gzip.BadGzipFile, tarfile.TarError,
-          zipfile.BadZipFile, NotImplementedError)  # fmt: skip
+DAMAGE = (EOFError, RuntimeError, ValueError, OverflowError, struct.error, zlib.error,
+          lzma.LZMAError, tarfile.TarError, zipfile.BadZipFile)  # fmt: skip
 
 
 def contents(path: Path, largest_bytes: int) -> bytes:
@@ -114,7 +116,7 @@ def _zip_members(path: Path, names: _Names, largest_bytes: int) -> Iterator[tupl
         for member in archive.infolist():
             kind = stat.S_IFMT(member.external_attr >> 16)
             is_file = kind in (0, stat.S_IFREG)
-            name = names.choose(member.orig_filename, is_file, member.is_dir())
+            name = names.choose(member.orig_filename, is_file, member.filename.endswith("/"))
             if name is None:
                 continue
             if member.flag_bits & 1:
@@ -150,7 +152,10 @@ class _Bounded:
 def _told(path: Path) -> Iterator[None]:
     try:
         yield
-    except DAMAGE as error:
+    except (*DAMAGE, OSError) as error:
+        # gzip raises an OSError without a number, and zip seeks to places that cannot be
+        if isinstance(error, OSError) and error.errno not in (None, errno.EINVAL):
+            raise
         what = " ".join(str(error).split()) or type(error).__name__
         raise _fault(path, f"damaged, or no archive that can be read ({what})") from error
 

@@ -183,6 +183,8 @@ def _arguments(
             yield from _argument((*place, key), given[key], parameter)
         elif parameter.required:
             needed = WORDS.get(parameter.type, parameter.type)
+            if parameter.choices:
+                needed = f"one of {', '.join(map(str, parameter.choices))}"
             yield place, f"the key {key} is missing: {what} needs it ({needed})"
 
 

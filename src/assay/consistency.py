@@ -30,8 +30,7 @@ def training(study: dict[str, Any]) -> Problems:
     for name, entry in study["pretrain"].items():
         facts = _facts(study, entry)
         yield from _fits(("pretrain", name), entry, study["finetune"], facts)
-        examples = facts.get("examples", {}).get("train")
-        yield from _steps(("pretrain", name), entry, examples, study["devices"])
+        yield from _steps(("pretrain", name), entry, _examples(facts), study["devices"])
     for name, entry in plan.complete(study).items():
         yield from _experiment(study, name, entry)
 
@@ -72,6 +71,12 @@ def _facts(study: dict[str, Any], entry: dict[str, Any]) -> dict[str, Any]:
     return signatures.facts(used["dataset"]["name"])
 
 
+def _examples(facts: dict[str, Any]) -> int | None:
+    """How many examples train; None where that is not known, or where a stream is cut into them."""
+    stream = facts.get("input") == "text" and "labels_per_class" not in facts
+    return None if stream else facts.get("examples", {}).get("train")
+
+
 def _fits(place: tuple, entry: dict[str, Any], common: dict, facts: dict[str, Any]) -> Problems:
     """Whether an objective can learn from such data."""
     name, found = entry["objective"]["name"], facts.get("input", "image")
@@ -101,7 +106,7 @@ def _experiment(study: dict[str, Any], name: str, entry: dict[str, Any]) -> Prob
         yield place, f"{' and '.join(given)} exclude each other: keep one"
     labels, available = entry["labels_per_class"], facts.get("labels_per_class")
     at = place if "labels_per_class" in study["experiments"][name] else ("finetune",)
-    examples = facts.get("examples", {}).get("train")
+    examples = _examples(facts)
     if labels != "all" and "labels_per_class" not in facts and "examples" in facts:
         yield (*at, "labels_per_class"), f"{labels}: this data set has no classes; write all"
     elif labels != "all" and available and labels > available:

@@ -54,7 +54,7 @@ def decode(content: bytes, pixels: int, colour: bool, crop: Crop) -> np.ndarray:
     try:
         with Image.open(io.BytesIO(content)) as image:
             if image.width * image.height > LARGEST_PIXELS:
-                raise Unreadable(f"{image.width}x{image.height} pixels, above {LARGEST_PIXELS:,}")
+                raise Image.DecompressionBombError
             if image.format == "EPS":
                 raise Unreadable("a PostScript program")
             upright = _opaque(ImageOps.exif_transpose(image)).convert("RGB" if colour else "L")
@@ -62,6 +62,8 @@ def decode(content: bytes, pixels: int, colour: bool, crop: Crop) -> np.ndarray:
         raise
     except UnidentifiedImageError as error:
         raise Unreadable("no picture") from error
+    except Image.DecompressionBombError as error:
+        raise Unreadable(f"it has more than {LARGEST_PIXELS:,} pixels") from error
     except Exception as error:  # on damaged files Pillow's decoders raise exceptions of any kind
         raise Unreadable(f"damaged: {' '.join(str(error).split())[:80]}") from error
     size, method = (pixels, pixels), Image.Resampling.BICUBIC

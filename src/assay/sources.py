@@ -78,12 +78,12 @@ def _below(folder: str) -> Iterator[Path]:
 
 def _digest(path: Path, known: dict[str, list]) -> str:
     found = path.stat()
-    version = [found.st_size, found.st_mtime_ns, found.st_ino]
+    version = [found.st_size, found.st_mtime_ns, found.st_ctime_ns, found.st_ino]
     name = str(path.absolute())
-    if name in known and known[name][:3] == version:
-        return known[name][3]
+    if name in known and known[name][:-1] == version:
+        return known[name][-1]
     made = files.sha256(path)
-    if time.time() - found.st_mtime > SETTLED_SECONDS:
+    if time.time() - found.st_ctime > SETTLED_SECONDS:
         known[name] = [*version, made]
     return made
 

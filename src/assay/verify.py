@@ -177,6 +177,8 @@ def _other_examples(run: Run) -> Iterator[str]:
     from assay.evaluate import read_predictions
 
     test = load_file(Path(run.parents["data"].folder, outputs.split("test")))
+    if "tokens" in test and test["tokens"].ndim == 1:
+        return  # a stream, which the model cuts into examples
     for name, column in read_predictions(Path(run.folder, PREDICTIONS)).items():
         if len(column) != len(next(iter(test.values()))):
             yield f"{PREDICTIONS} has {len(column)} rows, and not one per test example"

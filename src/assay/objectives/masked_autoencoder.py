@@ -97,7 +97,7 @@ class MaskedAutoencoder(pl.LightningModule):
         """
         seen = self.narrowing(encoded) + self.positions[visible]
         unseen = self.token + self.positions[hidden]
-        decoded = self.decoder(torch.cat([seen, unseen.to(seen.dtype)], 1))
+        decoded = self.decoder(torch.cat([seen, unseen], 1))
         return self.painting(decoded[:, visible.shape[1] :])
 
 

@@ -1,0 +1,123 @@
+"""How a classification of images or texts is made and measured."""
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import Tensor, nn
+from torch.nn import functional
+from torchmetrics.functional.classification import multiclass_calibration_error
+
+from assay.faults import JobError
+from assay.objectives import classification
+from assay.objectives.classification import Classification
+
+
+@settings(deadline=None, max_examples=30)
+@given(count=st.integers(1, 60), classes=st.integers(2, 12), seed=st.integers(0, 999),
+       sharpness=st.floats(0.1, 5))  # fmt: skip
+def test_the_calibration_error_is_that_of_torchmetrics(
+    count: int, classes: int, seed: int, sharpness: float
+) -> None:
+    random = torch.Generator().manual_seed(seed)
+    probabilities = (sharpness * torch.randn(count, classes, generator=random)).softmax(1)
+    label = torch.randint(classes, (count,), generator=random)
+    confidence, predicted = probabilities.max(1)
+    found = classification.calibration_error(confidence.numpy(), (predicted == label).numpy())
+    expected = multiclass_calibration_error(probabilities, label, classes, n_bins=15)
+    assert found == pytest.approx(float(expected), abs=1e-5)
+
+
+def test_what_is_sure_and_right_is_calibrated_and_what_is_sure_and_wrong_is_not() -> None:
+    sure = np.ones(4)
+    assert classification.calibration_error(sure, np.ones(4, bool)) == 0
+    assert classification.calibration_error(sure, np.zeros(4, bool)) == 1
+    assert classification.calibration_error(0 * sure, np.zeros(4, bool)) == 0
+
+
+class Fixed(nn.Module):
+    """Features that are the input."""
+
+    features = 12
+
+    def forward(self, inputs: Tensor) -> Tensor:
+        return inputs
+
+
+def classifier(classes: int, facts: dict | None = None, backbone: nn.Module | None = None,
+               **changes: object) -> Classification:  # fmt: skip
+    torch.manual_seed(0)
+    chosen = {"label_smoothing": 0.0, "augmentation": 0.0, **changes}
+    return Classification(
+        backbone or Fixed(), {"classes": classes, **(facts or {})}, **chosen
+    ).eval()
+
+
+@settings(deadline=None, max_examples=30)
+@given(classes=st.integers(2, 12), count=st.integers(1, 20), seed=st.integers(0, 99),
+       ties=st.booleans())  # fmt: skip
+def test_the_top_five_hold_the_class_if_it_is_among_the_five_most_probable(
+    classes: int, count: int, seed: int, ties: bool
+) -> None:
+    random = torch.Generator().manual_seed(seed)
+    module = classifier(classes)
+    logits = torch.randn(count, classes, generator=random)
+    logits = logits.round() if ties else logits
+    module.forward = lambda inputs: logits
+    batch = {"image": logits, "label": torch.randint(classes, (count,), generator=random)}
+    columns = {name: value.numpy() for name, value in module.predict_step(batch, 0).items()}
+    order = logits.sort(dim=1, descending=True, stable=True).indices[:, :5]
+    right = (order == batch["label"].unsqueeze(1)).any(1)
+    measured = module.metrics(columns)
+    assert measured["top5_accuracy"] == pytest.approx(float(right.float().mean()))
+    assert measured["top5_accuracy"] >= measured["accuracy"]
+    assert classes > 5 or measured["top5_accuracy"] == 1
+    assert set(measured) == set(Classification.METRICS)
+    assert all(type(value) is float and np.isfinite(value) for value in measured.values())
+    assert ((columns["rank"] == 1) == (columns["predicted"] == columns["label"])).all()
+
+
+class Reader(nn.Module):
+    """A causal network: a token's features are the mean over it and those before."""
+
+    features = 6
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.embedding = nn.Embedding(11, 6)
+
+    def forward(self, tokens: Tensor) -> Tensor:
+        place = torch.arange(1, tokens.shape[1] + 1).unsqueeze(1)
+        return self.embedding(tokens).cumsum(1) / place
+
+
+@settings(deadline=None, max_examples=20)
+@given(length=st.integers(0, 6), shorter=st.integers(0, 6), more=st.integers(0, 9))
+def test_a_longer_padding_changes_no_logit_of_a_text(length: int, shorter: int, more: int) -> None:
+    text = {"input": "text", "vocabulary": 11, "padding": 0, "shape": (1, 8, 8)}
+    module = classifier(3, text, Reader())
+    own = torch.randint(1, 11, (2, length + 1), generator=torch.Generator().manual_seed(length))
+    own[0, min(length, shorter) + 1 :] = 0
+    found = module(functional.pad(own, (0, more)))
+    torch.testing.assert_close(found, module(own))
+    alone = own[:1, : min(length, shorter) + 1]
+    torch.testing.assert_close(found[:1], module(alone))
+    assert not torch.allclose(found[0], found[1])
+
+
+def test_texts_without_padding_and_empty_texts_are_classified() -> None:
+    tokens = torch.randint(11, (4, 5), generator=torch.Generator().manual_seed(0))
+    plain = classifier(3, {"input": "text", "padding": None}, Reader())
+    expected = plain.head(plain.backbone(tokens).mean(1))
+    torch.testing.assert_close(plain(tokens), expected)
+    padded = classifier(3, {"input": "text", "padding": 0}, Reader())
+    assert padded(torch.zeros(2, 5, dtype=torch.long)).isfinite().all()
+    loss = padded.training_step({"tokens": tokens, "label": torch.tensor([0, 1, 2, 0])}, 0)
+    assert loss.isfinite()
+
+
+@pytest.mark.parametrize("change", [{"augmentation": 1.0}, {"mirror": True}, {"crop_pixels": 1}])
+def test_changes_of_images_are_refused_for_texts(change: dict) -> None:
+    with pytest.raises(JobError, match="the data are texts: set augmentation: 0"):
+        classifier(3, {"input": "text"}, Reader(), **change)

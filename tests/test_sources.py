@@ -1,0 +1,130 @@
+"""The user's own files: their content counts, and nothing else of them."""
+
+import json
+import os
+import shutil
+import time
+from pathlib import Path
+
+import pytest
+from conftest import Checkout
+from hypothesis import given
+from hypothesis import strategies as st
+from PIL import Image
+
+from assay import sources, study
+from assay.faults import Exit, JobError
+
+NAMES = st.text("abc", min_size=1, max_size=3)
+
+
+@pytest.fixture(autouse=True)
+def elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+
+
+def make(folder: Path, files: dict[str, bytes]) -> Path:
+    shutil.rmtree(folder, ignore_errors=True)
+    for name, content in files.items():
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).write_bytes(content)
+    return folder
+
+
+@given(st.dictionaries(NAMES, st.binary(max_size=4), min_size=1))
+def test_a_copy_has_the_same_digest_and_a_change_another(files: dict[str, bytes]) -> None:
+    folder = make(Path("folder"), files)
+    before = sources.digest(str(folder))
+    other = make(Path("elsewhere/copy"), dict(reversed(files.items())))
+    for path in other.iterdir():
+        os.utime(path, (1, 1))
+    assert sources.digest(str(other)) == before
+    name = next(iter(files))
+    (other / name).write_bytes(files[name] + b"!")
+    assert sources.digest(str(other)) != before
+    (other / name).write_bytes(files[name])
+    (other / name).rename(other / f"{name}_")
+    assert sources.digest(str(other)) != before
+
+
+def test_hidden_files_do_not_count_and_deep_ones_do() -> None:
+    folder = make(Path("folder"), {"one/two.txt": b"2", ".hidden": b"", ".git/x": b""})
+    assert sources.listed("folder") == [folder / "one/two.txt"]
+    assert sources.listed("folder/**/*.txt") == [folder / "one/two.txt"]
+    assert sources.listed("folder/one/two.txt") == [folder / "one/two.txt"]
+    with pytest.raises(FileNotFoundError):
+        sources.listed("folder/*.csv")
+
+
+def test_files_that_did_not_change_are_not_read_again() -> None:
+    folder = make(Path("folder"), {"old": b"1"})
+    time.sleep(sources.SETTLED_SECONDS + 0.1)
+    (folder / "new").write_bytes(b"2")
+    before = sources.digest("folder")
+    known = json.loads(sources.KNOWN.read_text())
+    [name] = known
+    assert name.endswith("old")  # the other was just written: it may change within its time stamp
+    known[name][-1] = "noted"
+    sources.KNOWN.write_text(json.dumps(known))
+    assert sources.digest("folder") != before
+    sources.KNOWN.write_text("nonsense")
+    assert sources.digest("folder") == before
+
+
+def test_a_job_refuses_files_that_were_changed_since_it_was_planned() -> None:
+    make(Path("folder"), {"a": b"1"})
+    settings = {"dataset": {"name": "image_folder", "folder": "folder"}}
+    settings["sources"] = {"dataset.folder": sources.digest("folder")}
+    sources.check(settings)
+    Path("folder/a").write_bytes(b"2")
+    with pytest.raises(JobError, match="changed after snakemake was started") as caught:
+        sources.check(settings)
+    assert caught.value.code == Exit.CHANGED
+
+
+def pictures(checkout: Checkout) -> Path:
+    """A study of a few pictures of two colours."""
+    for split, count in (("train", 12), ("validation", 4), ("test", 4)):
+        for number in range(count):
+            for place, name in enumerate(("red", "blue")):
+                folder = checkout.folder / "pictures" / split / name
+                folder.mkdir(parents=True, exist_ok=True)
+                colour = [5 * number, 9 * len(split), 5 * number]
+                colour[2 * place] = 255
+                Image.new("RGB", (9, 8), tuple(colour)).save(folder / f"{number}.png")
+    changed = checkout.study()
+    changed["prepare"]["dataset"] = {
+        "name": "image_folder", "folder": "pictures", "pixels": 8, "colour": True,
+        "crop": "center", "unreadable": "stop",
+    }  # fmt: skip
+    changed["pretrain"]["self_supervised"]["batch_size"] = 8
+    changed["finetune"] |= {"batch_size": 4, "labels_per_class": "all"}
+    checkout.write_study(changed)
+    return checkout.folder / "pictures"
+
+
+def test_a_folder_of_pictures_goes_to_a_report_and_a_new_picture_makes_all_of_it_again(
+    checkout: Checkout,
+) -> None:
+    folder = pictures(checkout)
+    checkout.snakemake()
+    assert "Pictures in folders" in (checkout.folder / "reports/digits/index.html").read_text()
+    shutil.copytree(folder, checkout.folder / "copy", copy_function=shutil.copyfile)
+    shutil.rmtree(folder)
+    (checkout.folder / "copy").rename(folder)
+    assert checkout.planned() == {}
+    Image.new("RGB", (8, 8), (200, 1, 1)).save(folder / "train/red/another.png")
+    words = checkout.snakemake("-n")
+    assert "sources.dataset.folder" in words
+    assert checkout.planned()["prepare"] == 1
+    assert checkout.planned()["finetune"] == 6
+
+
+def test_a_folder_that_is_not_there_is_refused_before_anything_runs(checkout: Checkout) -> None:
+    shutil.rmtree(pictures(checkout))
+    with pytest.raises(
+        study.StudyError, match=r"prepare\.dataset\.folder: 'pictures': there is no"
+    ):
+        study.read(checkout.folder / "config.yaml")
+    done = checkout.run("snakemake", "--cores", "1")
+    assert done.returncode == 1 and "Traceback" not in done.stdout + done.stderr
