@@ -10,6 +10,7 @@ from torch.nn import functional
 from torchmetrics.functional.classification import multiclass_calibration_error
 
 from assay.faults import JobError
+from assay.models import gpt
 from assay.objectives import classification
 from assay.objectives.classification import Classification
 
@@ -78,25 +79,22 @@ def test_the_top_five_hold_the_class_if_it_is_among_the_five_most_probable(
     assert ((columns["rank"] == 1) == (columns["predicted"] == columns["label"])).all()
 
 
-class Reader(nn.Module):
-    """A causal network: a token's features are the mean over it and those before."""
-
-    features = 6
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.embedding = nn.Embedding(11, 6)
-
-    def forward(self, tokens: Tensor) -> Tensor:
-        place = torch.arange(1, tokens.shape[1] + 1).unsqueeze(1)
-        return self.embedding(tokens).cumsum(1) / place
+TEXT = {"input": "text", "vocabulary": 11, "padding": 0}
+GPT = {"layers": 1, "heads": 2, "width": 12, "context": 20, "dropout": 0.0, "tied": True}
 
 
+def reader(positions: str = "rotary") -> nn.Module:
+    torch.manual_seed(0)
+    return gpt.build(TEXT, **GPT, positions=positions)
+
+
+@pytest.mark.parametrize("positions", ["rotary", "learned"])
 @settings(deadline=None, max_examples=20)
 @given(length=st.integers(0, 6), shorter=st.integers(0, 6), more=st.integers(0, 9))
-def test_a_longer_padding_changes_no_logit_of_a_text(length: int, shorter: int, more: int) -> None:
-    text = {"input": "text", "vocabulary": 11, "padding": 0, "shape": (1, 8, 8)}
-    module = classifier(3, text, Reader())
+def test_a_longer_padding_changes_no_logit_of_a_text(
+    positions: str, length: int, shorter: int, more: int
+) -> None:
+    module = classifier(3, TEXT, reader(positions))
     own = torch.randint(1, 11, (2, length + 1), generator=torch.Generator().manual_seed(length))
     own[0, min(length, shorter) + 1 :] = 0
     found = module(functional.pad(own, (0, more)))
@@ -108,10 +106,10 @@ def test_a_longer_padding_changes_no_logit_of_a_text(length: int, shorter: int, 
 
 def test_texts_without_padding_and_empty_texts_are_classified() -> None:
     tokens = torch.randint(11, (4, 5), generator=torch.Generator().manual_seed(0))
-    plain = classifier(3, {"input": "text", "padding": None}, Reader())
+    plain = classifier(3, {**TEXT, "padding": None}, reader())
     expected = plain.head(plain.backbone(tokens).mean(1))
     torch.testing.assert_close(plain(tokens), expected)
-    padded = classifier(3, {"input": "text", "padding": 0}, Reader())
+    padded = classifier(3, TEXT, reader())
     assert padded(torch.zeros(2, 5, dtype=torch.long)).isfinite().all()
     loss = padded.training_step({"tokens": tokens, "label": torch.tensor([0, 1, 2, 0])}, 0)
     assert loss.isfinite()
@@ -120,4 +118,4 @@ def test_texts_without_padding_and_empty_texts_are_classified() -> None:
 @pytest.mark.parametrize("change", [{"augmentation": 1.0}, {"mirror": True}, {"crop_pixels": 1}])
 def test_changes_of_images_are_refused_for_texts(change: dict) -> None:
     with pytest.raises(JobError, match="the data are texts: set augmentation: 0"):
-        classifier(3, {"input": "text"}, Reader(), **change)
+        classifier(3, TEXT, reader(), **change)

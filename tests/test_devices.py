@@ -272,5 +272,6 @@ def test_a_study_on_two_devices_runs_to_its_report(checkout: Checkout) -> None:
     record = records.read(path.parent)
     assert record["device"]["devices"] == 2 and record["settings"]["devices"] == 2
     price = tables._price(record, {"per_hour": 3600.0})
-    assert price == pytest.approx(2 * record["seconds"]["wall"])
+    seconds = record["seconds"]["wall"] - record["seconds"]["wait"]
+    assert price == pytest.approx(2 * seconds)
     assert "2 x 1 thread" in (checkout.folder / "reports/digits/summary.csv").read_text()

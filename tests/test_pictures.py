@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from pictures_of import picture, saved
+from images import picture, saved
 from PIL import Image
 
 from assay import pictures
@@ -135,6 +135,7 @@ def hollow_png(width: int, height: int) -> bytes:
     return b"\x89PNG\r\n\x1a\n" + b"".join(packed)
 
 
+@pytest.mark.filterwarnings("ignore::PIL.Image.DecompressionBombWarning")
 @pytest.mark.parametrize("size", [(10_001, 10_000), (50_000, 50_000), (2**30, 2**30)])
 def test_a_picture_that_would_fill_the_memory_is_refused(size: tuple[int, int]) -> None:
     with pytest.raises(Unreadable, match="more than 100,000,000 pixels"):

@@ -8,26 +8,7 @@ from pathlib import Path
 import pytest
 from conftest import Checkout, once, tiny_study
 
-WORDS = [
-    "the",
-    "cat",
-    "sat",
-    "on",
-    "a",
-    "mat",
-    "and",
-    "saw",
-    "that",
-    "no",
-    "dog",
-    "was",
-    "there",
-    "so",
-    "it",
-    "sat",
-    "down",
-    "again",
-]
+WORDS = ["the", "cat", "sat", "on", "a", "mat", "and", "saw", "that", "no", "dog", "there"]
 SCRIPTS = {"sea": "海 水 魚 船 波", "land": "жук лес дом поле", "sky": "🌙 ☀️ 🌧 ⭐ مطر"}
 GPT = {
     "name": "gpt", "layers": 1, "heads": 2, "width": 8, "context": 16, "positions": "rotary",

@@ -211,7 +211,7 @@ def test_a_crop_is_one_of_those_of_an_image_with_a_reflected_border(
 
 
 def test_a_crop_as_large_as_the_image_is_refused() -> None:
-    with pytest.raises(ValueError, match="crop_pixels is 12, but the images have 16 x 12 pixels"):
+    with pytest.raises(JobError, match="crop_pixels is 12, but the images have 16 x 12 pixels"):
         augmentations.vary(images(2), 0.0, crop_pixels=12)
 
 

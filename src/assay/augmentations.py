@@ -6,6 +6,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from assay.faults import Exit, JobError
+
 
 def vary(
     images: Tensor, strength: float = 1.0, *, mirror: bool = False, crop_pixels: int = 0
@@ -21,14 +23,14 @@ def vary(
         strength: a factor on all of these; with 0 there are none.
         mirror: exchange left and right in half of the images.
         crop_pixels: shift each image by up to so many whole pixels along both axes. Its border is
-            reflected into what comes free: as padding and cropping do. It takes a tenth of the time
-            of the rest.
+            reflected into what comes free: as padding and cropping do. It takes less than a
+            tenth of the time of the rest.
 
     Returns:
         Images of the same shape.
 
     Raises:
-        ValueError: `crop_pixels` is no less than a side of the images.
+        JobError: `crop_pixels` is no less than a side of the images.
     """
     if mirror or crop_pixels:
         images = _rearranged(images, mirror, crop_pixels)
@@ -49,7 +51,7 @@ def _rearranged(images: Tensor, mirror: bool, crop_pixels: int) -> Tensor:
     count, channels, height, width = images.shape
     if crop_pixels >= min(height, width):
         what = f"crop_pixels is {crop_pixels}, but the images have {height} x {width} pixels"
-        raise ValueError(f"{what}: less than the shorter side is needed")
+        raise JobError(f"{what}: less than the shorter side is needed", Exit.DATA)
     row, column = (torch.arange(size, device=images.device) for size in (height, width))
     if crop_pixels:
         limits = (-crop_pixels, crop_pixels + 1)

@@ -133,11 +133,14 @@ def _company(uuid: str) -> set[str]:
 
 
 def _processor() -> dict[str, float]:
-    """Seconds that cores of this machine have spent so far, and on whom."""
+    """Seconds that the cores that this process may use have spent so far, and on whom."""
     try:
-        fields = Path("/proc/stat").read_text().split("\n", 1)[0].split()[1:9]
-        user, nice, system, _, _, irq, softirq, stolen = (int(field) for field in fields)
-    except (OSError, ValueError):
+        lines = Path("/proc/stat").read_text().splitlines()
+        ours = {f"cpu{number}" for number in os.sched_getaffinity(0)}
+        cores = [line.split()[1:9] for line in lines if line.split(maxsplit=1)[0] in ours]
+        counted = (sum(map(int, column)) for column in zip(*cores, strict=True))
+        user, nice, system, _, _, irq, softirq, stolen = counted
+    except (OSError, ValueError, AttributeError):
         return {}
     tick = os.sysconf("SC_CLK_TCK")
     root = supervision.workflow() or os.getpid()

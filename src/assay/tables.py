@@ -187,12 +187,16 @@ def _utilization(record: dict[str, Any], history: list[dict[str, float]]) -> flo
 
 
 def _price(record: dict[str, Any], price: dict[str, Any] | None) -> float:
-    """Of a run's wall time on its GPUs, or on its cores where it has none; not a number if free."""
+    """Of a run's wall time on its GPUs, or on its cores where it has none; not a number if free.
+
+    While it waited for them it had none.
+    """
     used = (
         len(record["gpus"]) / record["jobs_per_gpu"]
         or record["device"]["devices"] * record["device"]["threads"]
     )
-    return used * record["seconds"]["wall"] / 3600 * price["per_hour"] if price else math.nan
+    seconds = record["seconds"]["wall"] - record["seconds"]["wait"]
+    return used * seconds / 3600 * price["per_hour"] if price else math.nan
 
 
 def _curve(run: Run, study: dict, found: dict, histories: dict) -> list[dict[str, Any]]:

@@ -36,11 +36,11 @@ def read(path: Path, text: str, label: str, split: str | None) -> list[Example]:
     examples, faults = [], []
     try:
         for line, *fields in _rows(path, text, label):
-            found = [_text(fields[0], text), _label(fields[1], label)]
-            if wrong := [fault for _, fault in found if fault]:
-                faults.append(f"line {line}: {wrong[0]}")
+            found = example(*fields, None, split)
+            if isinstance(found, str):
+                faults.append(f"line {line}: {found}")
             else:
-                examples.append(Example(found[0][0], found[1][0], split))
+                examples.append(found)
     except UnicodeDecodeError as error:
         raise _fault(path, "is no text in UTF-8: save it in UTF-8") from error
     if faults:
@@ -105,29 +105,47 @@ def _json_lines(path: Path, text: str, label: str) -> Iterator[Row]:
             yield number, row[text], row[label]
 
 
-def _text(value: Any, column: str) -> tuple[str, str]:
-    """The text, and what is wrong with it."""
-    if not isinstance(value, str):
-        return "", f"{column} is no text"
+def example(text: Any, label: Any, names: Sequence[str] | None, split: str | None) -> Example | str:
+    """An example of a row's two values, or what is wrong with them.
+
+    Args:
+        text: a text that is not empty.
+        label: a text, a whole number or a truth value.
+        names: of the classes, where the label is the number of one.
+        split: where it is fixed.
+    """
+    if not isinstance(text, str):
+        return "no text" if text is None else "its text is none"
+    if not text.strip():
+        return "no text"
+    name = class_name(label, names)
+    if name is None:
+        return "no label, or one that is neither a text nor a whole number"
+    if not (_is_unicode(text) and _is_unicode(name)):
+        return "it holds half a surrogate pair, which is no character"
+    return Example(text, name, split)
+
+
+def class_name(label: Any, names: Sequence[str] | None) -> str | None:
+    """The name of a label's class; None for what is no label.
+
+    Args:
+        label: a text, a whole number or a truth value.
+        names: of the classes, where the label is the number of one.
+    """
+    if names is not None and label is not None:
+        return names[label] if 0 <= label < len(names) else None
+    if not isinstance(label, str | int):
+        return None
+    return (str(label).lower() if isinstance(label, bool) else str(label).strip()) or None
+
+
+def _is_unicode(text: str) -> bool:
     try:
-        value.encode()
+        text.encode()
     except UnicodeEncodeError:
-        return "", f"{column} holds half a surrogate pair, which is no character"
-    return value, "" if value.strip() else f"no {column}"
-
-
-def _label(value: Any, column: str) -> tuple[str, str]:
-    """The label, and what is wrong with it."""
-    if isinstance(value, bool):
-        return str(value).lower(), ""
-    if isinstance(value, int):
-        return str(value), ""
-    if value is None:
-        return "", f"no {column}"
-    if not isinstance(value, str):
-        return "", f"{column} is neither a text nor a whole number"
-    name, fault = _text(value, column)
-    return name.strip(), fault
+        return False
+    return True
 
 
 def _named(columns: Any) -> str:

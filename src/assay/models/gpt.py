@@ -58,7 +58,7 @@ class Block(nn.Module):
 
     def forward(self, x: Tensor, rotation: tuple[Tensor, Tensor] | None) -> Tensor:
         x = x + self.dropout(self.attention(self.first(x), rotation))
-        # So et al., Primer (2021): it learns more in a step than GELU, and takes less time
+        # squared as in So et al., Primer (2021), who found that it learns faster than GELU
         active = functional.relu(self.wide(self.second(x))).square()
         return x + self.dropout(self.narrow(active))
 

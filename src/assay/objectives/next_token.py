@@ -40,7 +40,7 @@ class NextToken(pl.LightningModule):
         self.backbone = backbone
         self.facts = facts
         padded = facts.get("tokens_per_text") is not None  # a stream of tokens is never padded
-        self.padding = facts["padding"] if padded else None
+        self.padding = facts.get("padding") if padded else None
 
     def forward(self, tokens: Tensor) -> Tensor:
         """Logits (n, t, vocabulary) of the tokens that follow tokens (n, t)."""
