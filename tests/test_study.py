@@ -111,6 +111,80 @@ BROKEN = {
     "no device": (put("devices", 0), "at least 1"),
     "section without content": (put("experiments", None), "nothing is not a mapping"),
     "empty experiment": (put("experiments/scratch_few", None), "nothing is not a mapping"),
+    "text without a tokenizer": (
+        put("prepare/dataset", {"name": "python_topics"}),
+        "prepare: python_topics is text: add a tokenizer",
+    ),
+    "a tokenizer for images": (
+        put("prepare/tokenizer", {"name": "bytes"}),
+        "prepare.tokenizer: digits is no text",
+    ),
+    "an unknown tokenizer": (
+        put("prepare", {"dataset": {"name": "python_topics"}, "tokenizer": {"name": "byte"}}),
+        "did you mean bytes?",
+    ),
+    "a tokenizer of data that there is not": (
+        put("prepare", {"dataset": {"name": "python_topics"}, "tokenizer": {"of": "broad"}}),
+        "prepare.tokenizer.of: there is no data 'broad'",
+    ),
+    "tokenizers in a circle": (
+        put("prepare", {"dataset": {"name": "python_topics"}, "tokenizer": {"of": "main"}}),
+        "leads back to itself",
+    ),
+    "unknown data": (put("experiments/scratch_few/data", "other"), "there is no data 'other'"),
+    "an objective for texts": (
+        put("finetune/objective", {"name": "next_token"}),
+        "next_token learns from text, and Optical recognition of handwritten digits is image",
+    ),
+    "two adaptations": (
+        put("experiments/frozen_few/lora", {"rank": 2, "alpha": 4}),
+        "frozen and lora exclude each other: keep one",
+    ),
+    "a value that is no choice": (
+        put(
+            "model",
+            {
+                "name": "vit",
+                "patch_pixels": 2,
+                "layers": 1,
+                "heads": 1,
+                "width": 4,
+                "pool": "means",
+            },
+        ),
+        "'means' is not one of mean, token; did you mean mean?",
+    ),
+    "a module that is not there": (
+        put("model", {"name": "mine.net:Net"}),
+        "there is no module mine.net: put its file below",
+    ),
+    "no module at all": (put("model", {"name": "a b:c"}), "'a b:c' is no package.module:name"),
+    "files that are not there": (
+        put(
+            "prepare/dataset",
+            {
+                "name": "image_folder",
+                "folder": "nowhere",
+                "pixels": 8,
+                "colour": True,
+                "crop": "none",
+                "unreadable": "stop",
+            },
+        ),
+        "prepare.dataset.folder: 'nowhere': there is no such file or folder",
+    ),
+    "a function without an argument of that name": (
+        put(
+            "model",
+            {
+                "name": "assay.models.cnn:ConvolutionalNetwork",
+                "channels": 1,
+                "width": 2,
+                "depth": 3,
+            },
+        ),
+        "takes no such setting; did you mean width?",
+    ),
 }
 
 TEXTS = {
