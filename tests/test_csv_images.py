@@ -67,8 +67,8 @@ def test_bad_rows_of_pixels_are_told_by_line(tmp_path: Path) -> None:
     lines[9] = "1,2"
     path.write_text("\n".join(lines))
     text = refused(csv_images.prepare, file=path, test_share=0.2, **PIXELS)
-    for words in ("5 cannot be read", "line 4: 18 fields", "line 5: '256'", "line 6: no label",
-                  "line 7: '0.5'", "line 10: 2 fields"):  # fmt: skip
+    for words in ("5 cannot be read", "line 4: 18 fields", "line 5: '256'",
+                  "line 6: no label", "line 7: '0.5'", "line 10: 2 fields"):  # fmt: skip
         assert words in text, text
     skip = {**PIXELS, "unreadable": "skip"}
     _, facts = csv_images.prepare(file=path, test_share=0.2, **skip)

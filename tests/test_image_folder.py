@@ -2,7 +2,9 @@
 
 import os
 import shutil
+import tempfile
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +14,7 @@ from PIL import Image
 
 from assay import labelled, pictures
 from assay.datasets import image_folder
+from assay.faults import Exit, explain
 
 
 def test_a_folder_of_classes_is_read(tmp_path: Path) -> None:
@@ -272,6 +275,16 @@ def test_pixels_lie_in_a_file_and_not_in_memory(tmp_path: Path) -> None:
     folder = write_classes(tmp_path / "own", ("a", "b"))
     splits, _ = image_folder.prepare(folder=folder, **WHOLE, **SHARES)
     assert all(isinstance(fields["image"], np.memmap) for fields in splits.values())
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="no /dev/full, a disk without room")
+def test_a_full_disk_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = write_classes(tmp_path / "own", ("a", "b"))
+    monkeypatch.setattr(tempfile, "TemporaryFile", partial(open, "/dev/full", "w+b"))
+    with pytest.raises(OSError) as caught:
+        image_folder.prepare(folder=folder, **WHOLE, **SHARES)
+    assert explain(caught.value, None, tmp_path)[0] == Exit.DISK
+    assert tempfile.gettempdir() in explain(caught.value, None, tmp_path)[1]
 
 
 def test_rows_change_places_as_told() -> None:

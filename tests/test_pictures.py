@@ -90,6 +90,15 @@ def test_a_picture_is_turned_as_its_camera_says(orientation: int) -> None:
     assert np.array_equal(found, np.asarray(upright).transpose(2, 0, 1))
 
 
+@pytest.mark.filterwarnings("ignore::UserWarning")
+@pytest.mark.parametrize(
+    "tags", [b"Exif\0\0no tags", b"Exif\0\0MM\0*\0\0\0\x08\xff\xff\x01", b"Exif\0\0"]
+)
+def test_damaged_tags_do_not_spoil_a_picture(tags: bytes) -> None:
+    found = decode(saved(picture(1), exif=tags), 8, True, "none")
+    assert np.array_equal(found, decode(saved(picture(1)), 8, True, "none"))
+
+
 @pytest.mark.parametrize("crop", ["center", "none"])
 def test_a_square_of_the_right_size_is_kept_to_the_bit(crop: pictures.Crop) -> None:
     image = picture(2, (7, 7))
@@ -160,7 +169,7 @@ def test_what_cannot_be_read_says_why(content: bytes, why: str) -> None:
 
 
 @settings(max_examples=200, deadline=None, suppress_health_check=[*HealthCheck])
-@pytest.mark.filterwarnings("ignore::UserWarning")
+@pytest.mark.filterwarnings("ignore")
 @given(data=st.data())
 @pytest.mark.parametrize("form", ["PNG", "JPEG", "GIF", "TIFF", "WEBP", "BMP"])
 def test_damage_of_any_kind_is_told_or_harmless(form: str, data: st.DataObject) -> None:

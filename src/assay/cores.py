@@ -19,6 +19,6 @@ def environment(threads: int) -> dict[str, str]:
     Args:
         threads: of a job.
     """
-    numbers = {f"{library}_NUM_THREADS": str(threads) for library in ("OMP", "MKL")}
+    numbers = {f"{library}_NUM_THREADS": str(threads) for library in ("OMP", "MKL", "RAYON")}
     policy = os.environ.get("OMP_WAIT_POLICY", "passive")
     return {**numbers, "OPENBLAS_NUM_THREADS": "1", "OMP_WAIT_POLICY": policy}

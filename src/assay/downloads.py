@@ -40,9 +40,8 @@ def fetch(name: str, urls: Sequence[str], sha256: str, folder: str) -> Path:
     kept = Path(pooch.os_cache("assay")) / folder / name
     if not _holds(kept, sha256):
         kept.parent.mkdir(parents=True, exist_ok=True)
-        with _alone(kept) as part:
-            if not _holds(kept, sha256):
-                _download(kept, part, urls, sha256, folder)
+        with _alone(kept) as part:  # by now another process can have it; pooch looks again
+            _download(kept, part, urls, sha256, folder)
     return kept
 
 
@@ -191,7 +190,11 @@ class _Resuming:
         name = self.part.name.removesuffix(files.PART)
         told = 0.0
         while piece := source.read(PIECE_BYTES, decode_content=False):
-            file.write(piece)
+            try:
+                file.write(piece)
+            except OSError as error:
+                error.filename = str(self.part)  # the message names its disk
+                raise
             if time.monotonic() - told > TELL_SECONDS:
                 told = time.monotonic()
                 of = f" of {whole / 1e6:.1f}" if whole else ""

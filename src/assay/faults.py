@@ -1,6 +1,7 @@
 """What can stop a run: an exit code for each kind, and words that say what to do."""
 
 import errno
+import os
 import shutil
 import signal
 import traceback
@@ -83,6 +84,9 @@ def explain(
             return Exit.DISK, _disk_full(Path(cause.filename or output), output)
         if isinstance(cause, OSError) and cause.errno in NOT_ALLOWED:
             where = cause.filename or output
+            if Path(where).is_file() and not os.access(where, os.R_OK):
+                what = f"{where}: cannot be read ({cause.strerror}): make it readable for you"
+                return Exit.PERMISSION, f"{what} and run snakemake again"
             return (
                 Exit.PERMISSION,
                 f"{where}: cannot be written ({cause.strerror}): make the folder writable for you "

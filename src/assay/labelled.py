@@ -5,7 +5,8 @@ import os
 import tempfile
 import time
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import IO, Any
 
@@ -75,7 +76,7 @@ def collect(
     if sum(shares.values()) >= 1:
         what = "validation_share and test_share leave nothing to train: their sum must be below 1"
         raise JobError(what, Exit.DATA)
-    with tempfile.TemporaryFile(buffering=2**20) as file:
+    with _disk_named(tempfile.gettempdir()), tempfile.TemporaryFile(buffering=2**20) as file:
         table = _read(examples, file, where)
         if table.faults and not skip:
             advice = "mend or remove what is named, or set `unreadable: skip` to leave it out"
@@ -137,7 +138,7 @@ def _read(examples: Iterable[Example], file: IO[bytes], where: str) -> _Table:
             print(f"prepare: {where}: {table.faults[-1]}", flush=True)
             continue
         pixels = np.ascontiguousarray(example.image).tobytes()
-        _write(file, pixels)
+        file.write(pixels)
         table.labels.append(example.label)
         table.given.append(example.split)
         table.digests.append((_digest(example.content), _digest(pixels)))
@@ -147,15 +148,14 @@ def _read(examples: Iterable[Example], file: IO[bytes], where: str) -> _Table:
     return table
 
 
-def _write(file: IO[bytes], pixels: bytes) -> None:
+@contextmanager
+def _disk_named(folder: str) -> Iterator[None]:
+    """Let an error of a disk say where it is, which one of a temporary file does not."""
     try:
-        file.write(pixels)
+        yield
     except OSError as error:
-        folder = tempfile.gettempdir()
-        what = f"{folder}, the folder for temporary files, takes no more ({error.strerror})"
-        raise JobError(
-            f"{what}: set the environment variable TMPDIR to another", Exit.DISK
-        ) from error
+        error.filename = error.filename or folder
+        raise
 
 
 def _digest(content: bytes) -> bytes:

@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 
 LARGEST_PIXELS = 10**8  # width times height; such a picture takes 0.4 GB and more to read
 DEEPEST = 65535  # the highest value of 16 bits
+ORIENTATION = 0x0112  # the tag's number in EXIF
+TURNS = {2: 0, 3: 3, 4: 1, 5: 5, 6: 4, 7: 6, 8: 2}  # its value -> number of a PIL.Image.Transpose
 THREADS = 4
 AT_ONCE = 64  # pictures that are read ahead
 
@@ -57,7 +59,7 @@ def decode(content: bytes, pixels: int, colour: bool, crop: Crop) -> np.ndarray:
                 raise Image.DecompressionBombError
             if image.format == "EPS":
                 raise Unreadable("a PostScript program")
-            upright = _opaque(ImageOps.exif_transpose(image)).convert("RGB" if colour else "L")
+            upright = _opaque(_turned(image)).convert("RGB" if colour else "L")
     except (Unreadable, MemoryError):
         raise
     except UnidentifiedImageError as error:
@@ -71,6 +73,15 @@ def decode(content: bytes, pixels: int, colour: bool, crop: Crop) -> np.ndarray:
     fitted = scale(upright, size, method)
     array = np.asarray(fitted)
     return array.transpose(2, 0, 1) if colour else array[None]
+
+
+def _turned(image: "Image") -> "Image":
+    """Upright, as the camera noted it."""
+    try:
+        orientation = image.getexif().get(ORIENTATION)
+    except Exception:  # tags of any kind of damage; the pixels can still be whole
+        return image
+    return image.transpose(TURNS[orientation]) if orientation in TURNS else image
 
 
 def _opaque(image: "Image") -> "Image":

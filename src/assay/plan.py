@@ -1,5 +1,6 @@
 """From a study to its runs: what each is, what it needs and where it stands. No torch here."""
 
+import platform
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -124,7 +125,10 @@ class Plan:
             entry, parents = data(self.study)[name], {}
             if source := lender(entry):
                 entry, parents = _without(entry, "tokenizer"), {"tokenizer": self._prepared(source)}
-            made = self._add("prepare", entry["dataset"]["name"], None, entry, parents)
+            dataset = entry["dataset"]["name"]
+            if signatures.facts(dataset).get("of_python"):
+                entry = entry | {"python": platform.python_version()}
+            made = self._add("prepare", dataset, None, entry, parents)
             self.prepared[name] = made
         return self.prepared[name]
 

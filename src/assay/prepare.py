@@ -43,6 +43,7 @@ def _prepare(job: Job) -> None:
     if job.execution.data_folder:
         os.environ[downloads.OWN] = job.execution.data_folder
     with tempfile.TemporaryDirectory(dir=job.output) as aside, job.ledger.spend("data"):
+        tempfile.tempdir = aside  # what a data set puts aside may be too much for the system's
         made = dataset.prepare(**options)
         tables, found = made if isinstance(made, tuple) else (made, {})
         facts = {"input": "image", **dataset.FACTS, **found}

@@ -70,10 +70,17 @@ def check(settings: dict[str, Any]) -> None:
             raise JobError(f"{value}: {what}", Exit.CHANGED)
 
 
-def _below(folder: str) -> Iterator[Path]:
-    for above, folders, names in os.walk(folder, followlinks=True):
-        folders[:] = sorted(name for name in folders if not name.startswith("."))
-        yield from (Path(above, name) for name in names if not name.startswith("."))
+def _below(folder: str, within: tuple[str, ...] = ()) -> Iterator[Path]:
+    """All files below a folder; links are followed, but not back to where they are."""
+    real = os.path.realpath(folder)
+    if real in within:
+        return
+    for name in sorted(name for name in os.listdir(folder) if not name.startswith(".")):
+        path = os.path.join(folder, name)
+        if os.path.isdir(path):
+            yield from _below(path, (*within, real))
+        elif os.path.isfile(path):  # and no link that leads nowhere
+            yield Path(path)
 
 
 def _digest(path: Path, known: dict[str, list]) -> str:

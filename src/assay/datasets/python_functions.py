@@ -17,6 +17,7 @@ from assay.faults import Exit, JobError
 
 FACTS = {
     "input": "text",
+    "of_python": True,
     "title": "Functions of Python's standard library",
     "source": "the source files of the Python that runs: another version has other functions, so "
     "compare results of one digest alone",

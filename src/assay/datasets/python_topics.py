@@ -9,6 +9,7 @@ from assay.faults import Exit, JobError
 
 FACTS = {
     "input": "text",
+    "of_python": True,
     "title": "Help topics of Python",
     "source": "the module pydoc_data.topics of the Python that runs: another version has another "
     "text, so compare results of one digest alone",

@@ -4,11 +4,10 @@ from typing import Any
 
 from assay import downloads
 
-URL = "https://raw.githubusercontent.com/karpathy/char-rnn/master/data/tinyshakespeare/input.txt"
 FACTS = {
     "input": "text",
     "title": "Tiny Shakespeare",
-    "source": "https://github.com/karpathy/char-rnn, data/tinyshakespeare/input.txt",
+    "source": "https://raw.githubusercontent.com/karpathy/char-rnn/master/data/tinyshakespeare/input.txt",
     "licence": "MIT",
     "citation": "Karpathy (2015): char-rnn. https://github.com/karpathy/char-rnn",
     "sha256": "86c4e6aa9db7c042ec79f339dcb96d42b0075e16b8fc2e86bf0ca57e2dc565ed",
@@ -28,7 +27,7 @@ def prepare() -> dict[str, dict[str, Any]]:
     Raises:
         JobError: the file cannot be had, or is not the one that `FACTS` describes.
     """
-    path = downloads.fetch("input.txt", [URL], FACTS["sha256"], "tinyshakespeare")
+    path = downloads.fetch("input.txt", [FACTS["source"]], FACTS["sha256"], "tinyshakespeare")
     text = path.read_bytes().decode()
     test = int(len(text) * TRAINED_BY_NANOGPT)
     validation = int(test * TRAINED_HERE)
