@@ -142,6 +142,32 @@ class Stepless(pl.LightningModule):
     pass
 
 
+class Measured(LitNet):
+    def predict_step(self, batch, batch_idx):
+        images, label = batch
+        return {"wrong": (self(images).argmax(1) != label).long()}
+
+    def metrics(self, predictions):
+        return {"accuracy": 1 - float(predictions["wrong"].mean()), "loss": 0.0}
+
+
+class Taken(LitNet):
+    def __init__(self, width):
+        super().__init__(width)
+        self.metrics = nn.ModuleDict()
+
+
+class Nested(LitNet):
+    def __init__(self, encoder):
+        super().__init__(8)
+        self.inner = nn.ModuleDict({"encoder": encoder})
+
+
+class Careless(LitNet):
+    def __init__(self, encoder):
+        super().__init__(8)
+
+
 class Odd(LitNet):
     def forward(self, images):
         return self.encoder(images)
@@ -334,14 +360,17 @@ def test_a_part_that_a_users_module_has_pretrained_is_fine_tuned_by_it() -> None
     assert not torch.equal(old["head.weight"], new["head.weight"])
 
 
-def test_a_users_lightning_module_is_evaluated_by_its_forward() -> None:
+@pytest.mark.parametrize("name", ["LitNet", "Measured"])
+def test_a_users_module_is_evaluated_by_its_forward_or_its_own_columns(name: str) -> None:
     with workshop() as (data, runs):
-        assert attempt(train(data, runs / "a", lit())) == 0
-        settings = SETTINGS | lit() | {"batch_size": 4}
+        assert attempt(train(data, runs / "a", lit(name))) == 0
+        settings = SETTINGS | lit(name) | {"batch_size": 4}
         work = lambda: evaluate.evaluate(settings, 0, data, runs / "a", runs / "b")  # noqa: E731
         assert attempt(work) == 0
         metrics = records.read(runs / "b")["metrics"]
-    assert 0 <= metrics["accuracy"] <= 1 and metrics["loss"] > 0
+        columns = (runs / "b" / outputs.PREDICTIONS).read_text().partition("\n")[0]
+    assert 0 <= metrics["accuracy"] <= 1
+    assert (columns == "example,wrong") == (metrics["loss"] == 0) == (name == "Measured")
 
 
 def test_what_a_users_module_has_pretrained_is_fine_tuned_by_classification() -> None:
@@ -385,6 +414,7 @@ def test_a_part_of_a_users_module_can_be_its_backbone() -> None:
         ("LitNet", {"part": "trunk"}, "has no part trunk"),
         ("LitNet", {"module": "my_package.networks:SmallNet"}, "is no class that derives from"),
         ("LitNet", {"network": "net"}, "unexpected keyword argument 'net'"),
+        ("Taken", {}, "calls a part `metrics`"),
     ],
 )
 def test_a_mistake_in_a_users_module_is_told_in_one_line(
@@ -393,6 +423,16 @@ def test_a_mistake_in_a_users_module_is_told_in_one_line(
     with pytest.raises(JobError) as caught:
         made(name, **changes)
     assert words in str(caught.value) and "\n" not in str(caught.value)
+
+
+def test_the_studys_model_is_the_backbone_wherever_a_users_module_keeps_it() -> None:
+    backbone = nn.Linear(3, 4)
+    backbone.features = 4
+    module = made("Nested", backbone, network="encoder", arguments=None)
+    assert module.backbone is backbone
+    assert "backbone.weight" in module.state_dict()
+    with pytest.raises(JobError, match="does not keep the study's model"):
+        made("Careless", backbone, network="encoder", arguments=None)
 
 
 def test_a_users_module_beside_a_model_must_say_where_the_model_goes() -> None:

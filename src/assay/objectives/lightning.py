@@ -62,7 +62,8 @@ class Lightning(pl.LightningModule):
         """
         kind = own.bring(module)
         if not (isinstance(kind, type) and issubclass(kind, pl.LightningModule)):
-            raise own.fault(module, "is no class that derives from pytorch_lightning's module")
+            what = "is no class that derives from pytorch_lightning.LightningModule"
+            raise own.fault(module, f"{what} (that of the package lightning is another class)")
         for hook in ("training_step", "validation_step"):
             if getattr(kind, hook) is getattr(pl.LightningModule, hook):
                 raise own.fault(module, f"defines no {hook}")
@@ -71,12 +72,14 @@ class Lightning(pl.LightningModule):
             raise own.fault(module, f"{what}, or write `model: {{name: none}}`")
         given = (arguments or {}) | ({network: backbone} if network else {})
         given = own.arguments(kind, given, {"facts": facts}, module)
+        # Its own methods come first, and `super()` in them is the user's class.
         self.__class__ = type(kind.__name__, (Lightning, kind), {"__module__": kind.__module__})
         kind.__init__(self, **given)
         self._set_up(facts, batch, monitor, mode, module)
         if part is None and network is None:
             self.backbone = getattr(self, "backbone", backbone)
-        self._name_backbone(part or _place(self, backbone), module)
+        else:
+            self._name_backbone(part or _place(self, backbone), module)
 
     def _set_up(self, facts: dict, batch: str, monitor: str, mode: str, module: str) -> None:
         self.MONITOR, self.MODE = monitor, mode
@@ -92,11 +95,14 @@ class Lightning(pl.LightningModule):
 
     def _name_backbone(self, part: str | None, module: str) -> None:
         """Name weights of a part `backbone.` in files, as other runs look for them."""
-        if part is None or f"{part}." == BACKBONE:
+        if part is None or part not in dict(self.named_modules()):
+            what = f"has no part {part}" if part else "does not keep the study's model as a part"
+            raise own.fault(module, what)
+        if f"{part}." == BACKBONE:
             return
-        if not isinstance(getattr(self, part, None), nn.Module):
-            raise own.fault(module, f"has no part {part}")
-        type(self).backbone = property(lambda self: getattr(self, part))
+        if "backbone" in self._modules:
+            raise own.fault(module, f"has a part `backbone` beside {part}: call it otherwise")
+        type(self).backbone = property(lambda self: self.get_submodule(part))
         self.register_state_dict_post_hook(_renaming(f"{part}.", BACKBONE))
         self.register_load_state_dict_pre_hook(_renaming(BACKBONE, f"{part}."))
 
