@@ -17,9 +17,11 @@ INSIDE := PATH="$$PWD/.venv/bin:$$PATH"
 SECONDS ?= 60
 # The plugin for clusters, beside the packages of the environment: each snakemake that finds it pays.
 PLUGIN := .venv/slurm-$(shell cksum < requirements-slurm.lock | cut -d ' ' -f 1)
+# Other people's models, beside them too: a training that finds transformers begins a second later.
+EXTRAS := .venv/extras-$(shell cksum < requirements-extras.lock | cut -d ' ' -f 1)
 OF_STUDY := $(if $(STUDY),--study "$(STUDY)")
 
-.PHONY: help report plan why verify accept store clean-store test test-slurm slurm fuzz lint lock environment clean-environment
+.PHONY: help report plan why verify accept store clean-store test test-slurm test-extras extras slurm fuzz lint lock environment clean-environment
 
 help: ## show this list
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' Makefile | expand -t 20
@@ -51,6 +53,9 @@ test: environment ## run the tests; ARGUMENTS goes to pytest
 test-slurm: environment $(PLUGIN) ## run a study on a SLURM of one node, made and stopped here; needs root and apt
 	@$(INSIDE) PYTHONPATH="$$PWD/$(PLUGIN)" python tests/slurm.py $(ARGUMENTS)
 
+test-extras: environment $(EXTRAS) ## run the tests of models of timm and transformers
+	@$(INSIDE) PYTHONPATH="$$PWD/$(EXTRAS)" python -m pytest tests/test_extras.py $(ARGUMENTS)
+
 fuzz: environment ## kill the default study at random for SECONDS, and compare its bytes
 	@$(INSIDE) python tests/fuzz.py --seconds $(SECONDS) $(ARGUMENTS)
 
@@ -68,6 +73,12 @@ lock: ## pin the newest packages that pyproject.toml admits; needs uv
 	  --no-header --no-annotate --constraint requirements-torch.lock --constraint requirements.lock \
 	  $(UNLOCKED) $$(sed -n 's/^\([a-z0-9._-]*\)==.*/--no-emit-package \1/p' requirements.lock) \
 	  --output-file requirements-slurm.lock > /dev/null
+	@uv pip compile pyproject.toml --extra timm --extra transformers --extra datasets --universal \
+	  --python-version 3.11 --generate-hashes --no-header --no-annotate \
+	  --constraint requirements-torch.lock --constraint requirements.lock $(UNLOCKED) \
+	  --no-emit-package torchvision \
+	  $$(sed -n 's/^\([a-z0-9._-]*\)==.*/--no-emit-package \1/p' requirements.lock) \
+	  --output-file requirements-extras.lock > /dev/null
 
 # torch and what only its CUDA build needs are left to the step that installs torch.
 UNLOCKED := $(foreach package,torch triton cuda-bindings cuda-pathfinder cuda-toolkit \
@@ -91,10 +102,15 @@ install:
 slurm: environment ## add to .venv what `snakemake --profile profiles/slurm` needs
 	@.venv/bin/python -m pip install --quiet --disable-pip-version-check --require-hashes --no-deps -r requirements-slurm.lock
 
-$(PLUGIN): | environment
+extras: environment ## add to .venv what models of timm and transformers and the hub's data sets need
+	@.venv/bin/python -m pip install --quiet --disable-pip-version-check --require-hashes --no-deps -r requirements-extras.lock
+
+$(PLUGIN): requirements := requirements-slurm.lock
+$(EXTRAS): requirements := requirements-extras.lock
+$(PLUGIN) $(EXTRAS): | environment
 	@rm -rf $@ $@.part
 	@.venv/bin/python -m pip install --quiet --disable-pip-version-check --require-hashes --no-deps \
-	  --target $@.part -r requirements-slurm.lock
+	  --target $@.part -r $(requirements)
 	@mv $@.part $@
 
 clean-environment: ## remove .venv

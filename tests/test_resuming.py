@@ -11,6 +11,7 @@ import signal
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -161,9 +162,14 @@ def scheduled(kind: str) -> Callable[[], None]:
         config = {
             "by epoch": {"scheduler": schedules.StepLR(optimizer, 1, 0.5)},
             "by step": {"scheduler": schedules.OneCycleLR(optimizer, 0.1, total_steps=40)},
+            "asked for": {
+                "scheduler": schedules.LinearLR(
+                    optimizer, 1.0, 0.1, self.trainer.estimated_stepping_batches
+                )
+            },
             "plateau": {"scheduler": schedules.ReduceLROnPlateau(optimizer, patience=0)},
         }[kind]
-        config["interval"] = "step" if kind == "by step" else "epoch"
+        config["interval"] = "step" if kind in ("by step", "asked for") else "epoch"
         config["monitor"] = "validation_loss"
         return {"optimizer": optimizer, "lr_scheduler": config}
 
@@ -363,7 +369,7 @@ def test_compiling_changes_no_step_and_is_no_part_of_the_training_time() -> None
         assert records.read(runs / "plain")["seconds"]["compile"] == 0
 
 
-@pytest.mark.parametrize("kind", ("by epoch", "by step", "plateau"))
+@pytest.mark.parametrize("kind", ("by epoch", "by step", "asked for", "plateau"))
 def test_a_schedule_of_the_module_is_kept_whoever_steps_and_whatever_is_killed(kind: str) -> None:
     configure = scheduled(kind)
 
@@ -380,6 +386,33 @@ def test_a_schedule_of_the_module_is_kept_whoever_steps_and_whatever_is_killed(k
             assert attempt(work, both(in_step(number))) == -signal.SIGKILL
         assert attempt(work, configure) == 0
         assert result(runs / "ours") == result(runs / "killed")
+
+
+def test_a_module_is_told_how_many_steps_there_will_be_however_many_are_trained_now() -> None:
+    told = []
+
+    def ask(self: Classification) -> torch.optim.Optimizer:
+        told.append(self.trainer.estimated_stepping_batches)
+        return torch.optim.SGD(self.parameters(), lr=0.1)
+
+    def asking() -> None:
+        Classification.configure_optimizers = ask
+
+    with workshop() as (data, runs):
+        for execution in (EACH_STEP, replace(EACH_STEP, rounds=1)):
+            work = train(data, runs / str(execution.rounds), execution=execution)
+            assert attempt(lambda work=work: (work(), sys.exit(told[-1])), asking) == 12
+
+
+def test_a_value_that_chooses_the_weights_and_is_not_logged_is_named() -> None:
+    def misspell() -> None:
+        Classification.MONITOR = "validation_acuracy"
+
+    with workshop() as (data, runs):
+        assert attempt(train(data, runs / "a"), misspell) == Exit.CODE
+        reason = json.loads((runs / "a" / records.FAILURE).read_text())["reason"]
+        assert "validation_acuracy, which chooses the weights, is not logged" in reason
+        assert "validation_accuracy, validation_loss is: name another or log it" in reason
 
 
 @pytest.mark.parametrize("extra", ({}, {"accumulate_batches": 2}, {"average_decay": 0.9}))

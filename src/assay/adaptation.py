@@ -91,17 +91,17 @@ def choose(objective: LightningModule, settings: dict[str, Any]) -> list[str]:
     return frozen
 
 
-def factors(objective: nn.Module, decay: float) -> dict[str, float]:
-    """What the learning rate of each parameter of the backbone is multiplied with.
+def factors(backbone: nn.Module, decay: float) -> dict[int, float]:
+    """What the learning rate of each of a backbone's parameters is multiplied with.
 
     The last block counts in full, and each one before it `decay` times the one after it. Source:
     Howard and Ruder, Universal language model fine-tuning for text classification (ACL 2018).
 
     Returns:
-        Name within the objective -> factor.
+        The `id` of a parameter -> factor.
     """
-    depths, last = _depths(objective.backbone)
-    return {f"{BACKBONE}{name}": decay ** (last - depth) for name, depth in depths.items()}
+    depths, last = _depths(backbone)
+    return {id(p): decay ** (last - depths[name]) for name, p in backbone.named_parameters()}
 
 
 def load(objective: LightningModule, path: Path) -> None:

@@ -179,6 +179,10 @@ class History(Callback):
         found = trainer.callback_metrics  # all ranks measure; running means of theirs may differ
         agreed = self.rank.agree([float(value) for value in found.values()])
         measured = dict(zip(found, agreed, strict=True))
+        if self.monitor not in measured:
+            logged = ", ".join(measured) or "nothing"
+            what = f"{self.monitor}, which chooses the weights, is not logged in validation"
+            raise JobError(f"{what}; {logged} is: name another or log it", Exit.CODE)
         self.check(trainer, measured)
         loss = float(self._of_all().mean())
         self.losses.clear()

@@ -30,6 +30,7 @@ class Exit(IntEnum):
 CRASHES = (signal.SIGSEGV, signal.SIGBUS, signal.SIGILL, signal.SIGFPE, signal.SIGABRT)
 LONGEST_REASON = 600  # characters of a message; a log holds it all
 LASTING = (Exit.DATA, Exit.CODE, Exit.DIVERGED, Exit.CHANGED)  # trying again cannot help
+FOREIGN_TORCHVISION = "operator torchvision::nms does not exist"
 NO_SPACE = (errno.ENOSPC, errno.EDQUOT)
 NOT_ALLOWED = (errno.EACCES, errno.EPERM, errno.EROFS)
 NO_MEMORY = ("an't allocate memory", "annot allocate memory", "not enough memory", "bad_alloc",
@@ -107,6 +108,9 @@ def explain(
                 "a loader worker was killed, by hand or by the system for want of memory: run "
                 "snakemake again, with fewer execution.loader_workers if it comes back",
             )
+        if FOREIGN_TORCHVISION in str(cause):
+            what = "torchvision was made for another build of torch, and nothing here needs it"
+            return Exit.CODE, f"{what}: python -m pip uninstall torchvision"
         if isinstance(cause, KeyboardInterrupt):
             return Exit.STOPPED, "stopped: it got SIGINT; snakemake goes on where it was"
     text = " ".join(str(error).split())

@@ -30,12 +30,13 @@ def _groups(module: nn.Module, settings: dict[str, Any]) -> list[dict[str, Any]]
     """The parameters that learn at one rate: of the backbone, block by block, and of the head."""
     rate, decay = settings["learning_rate"], settings.get("layer_decay")
     rates = rate if isinstance(rate, dict) else {"backbone": rate, "head": rate}
-    factors = adaptation.factors(module, decay) if decay else {}
+    backbone = {id(parameter) for parameter in module.backbone.parameters()}
+    factors = adaptation.factors(module.backbone, decay) if decay else {}
     groups: dict[tuple[str, float], list[nn.Parameter]] = {}
-    for name, parameter in module.named_parameters():
+    for parameter in module.parameters():
         if parameter.requires_grad:
-            part = "backbone" if name.startswith(adaptation.BACKBONE) else "head"
-            groups.setdefault((part, factors.get(name, 1.0)), []).append(parameter)
+            part = "backbone" if id(parameter) in backbone else "head"
+            groups.setdefault((part, factors.get(id(parameter), 1.0)), []).append(parameter)
     return [
         {"params": groups[part, factor], "lr": rates[part] * factor}
         for part, factor in sorted(groups, key=lambda group: (group[0], group[1]))

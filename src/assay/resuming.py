@@ -12,7 +12,7 @@ import pytorch_lightning as pl
 import torch
 from pytorch_lightning.callbacks import Callback
 
-from assay import checkpoints, devices
+from assay import checkpoints, devices, environment
 from assay.batches import Batches
 from assay.callbacks import History
 from assay.faults import Exit, JobError
@@ -20,6 +20,7 @@ from assay.job import Job
 from assay.ranks import Rank
 from assay.steps import Steps
 
+LIBRARIES = ("timm", "transformers")  # whose networks a study may name
 LARGEST_SHARE = 0.02  # of the time between two checkpoints, for writing one
 FIRST_GUESS_SECONDS = 0.01
 
@@ -172,6 +173,11 @@ def fingerprint(settings: dict[str, Any]) -> dict[str, Any]:
         "torch": str(torch.__version__),
         "pytorch-lightning": pl.__version__,
         "numpy": np.__version__,
+        **{
+            name: version
+            for name, version in environment.packages().items()
+            if name in LIBRARIES and settings["model"]["name"].startswith(f"{name}:")
+        },
         "instructions": torch.backends.cpu.get_cpu_capability(),
         **{f"device {key}": value for key, value in device.items()},
     }

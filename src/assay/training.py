@@ -38,6 +38,21 @@ from assay.steps import Rounds, Steps
 VALIDATION_BATCH_EXAMPLES = 1024
 
 
+class Trainer(pl.Trainer):
+    """Tells a module that asks, for a schedule perhaps, how many steps there will be.
+
+    Lightning would count the rounds, and those that are trained of them.
+    """
+
+    def __init__(self, all_steps: int, **options: Any) -> None:
+        super().__init__(**options)
+        self.all_steps = all_steps
+
+    @property
+    def estimated_stepping_batches(self) -> int:
+        return self.all_steps
+
+
 def build(settings: dict[str, Any], facts: dict[str, Any], seed: int) -> pl.LightningModule:
     """Build an objective around a new backbone, both initialised from the seed.
 
@@ -192,7 +207,8 @@ def _trainer(job: Job, resuming: Resuming, frozen: list[str]) -> tuple[pl.Traine
         around.append(Average(settings["average_decay"]))
     resuming.steps = steps = Steps(job, resuming.batches, around)
     distributed = resuming.rank.group is not None
-    trainer = pl.Trainer(
+    trainer = Trainer(
+        all_steps=settings["steps"],
         accelerator=settings["device"],
         devices=resuming.rank.count,
         # buckets of gradients that are looked for in each step are never laid out anew: after that
