@@ -16,6 +16,8 @@ import torch
 from conftest import PROJECT, Checkout, tiny_study
 from test_devices import of_one
 from test_leases import Holder, around
+from test_objectives import PRETRAININGS, content, prepare, pretrained
+from test_resuming import attempt
 
 from assay import devices
 
@@ -121,6 +123,18 @@ def test_a_run_that_is_killed_on_the_gpu_ends_in_the_same_bytes(study: Checkout)
     process.wait()
     subprocess.run(["snakemake", "--cores", "4"], cwd=study.folder, env=visible(study), check=True)
     assert (folder / "weights.safetensors").read_bytes() == before
+
+
+@pytest.mark.parametrize("precision", ("32-true", "bf16-mixed"))
+@pytest.mark.parametrize("name", sorted(PRETRAININGS))
+def test_each_objective_gives_the_same_bytes_twice_on_the_gpu(
+    name: str, precision: str, tmp_path: Path
+) -> None:
+    data = prepare(tmp_path / "data", PRETRAININGS[name][0])
+    for output in ("one", "other"):
+        changes = {"device": "gpu", "precision": precision}
+        assert attempt(pretrained(name, data, tmp_path / output, changes)) == 0
+    assert content(tmp_path / "one") == content(tmp_path / "other")
 
 
 def test_a_gpu_that_is_leased_is_not_given_twice(tmp_path: Path) -> None:

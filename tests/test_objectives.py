@@ -92,10 +92,13 @@ def killed_in_step(number: int) -> Callable[[], None]:
     return change
 
 
-def pretrained(name: str, data: Path, output: Path) -> Callable[[], None]:
+def pretrained(
+    name: str, data: Path, output: Path, changes: dict | None = None
+) -> Callable[[], None]:
     _, model, options = PRETRAININGS[name]
     settings = {
         **COMMON, "model": model, "objective": {"name": name, **options}, "learning_rate": 0.01,
+        **(changes or {}),
     }  # fmt: skip
     return lambda: pretrain.pretrain(settings, 0, data, output, execution=EACH_STEP)
 
