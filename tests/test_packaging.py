@@ -49,7 +49,17 @@ def test_the_plugin_for_slurm_is_pinned_and_not_installed_by_default() -> None:
     assert not slurm.keys() & locked().keys()
 
 
-@pytest.mark.parametrize(("name", "least"), [("requirements", 50), ("requirements-slurm", 1)])
+def test_extras_are_pinned_without_a_torch_or_a_torchvision_of_their_own() -> None:
+    extras = dict(PINNED.findall((PROJECT / "requirements-extras.lock").read_text()))
+    for name in ("timm", "transformers", "datasets"):
+        [wanted] = map(Requirement, project()["optional-dependencies"][name])
+        assert extras[wanted.name] in wanted.specifier
+    assert not extras.keys() & {"torch", "torchvision", *locked()}
+
+
+@pytest.mark.parametrize(
+    ("name", "least"), [("requirements", 50), ("requirements-slurm", 1), ("requirements-extras", 5)]
+)
 def test_every_locked_package_has_a_hash_and_no_address(name: str, least: int) -> None:
     text = (PROJECT / f"{name}.lock").read_text()
     entries = re.split(r"^(?=[a-z0-9])", text, flags=re.MULTILINE)[1:]
