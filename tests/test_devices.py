@@ -31,7 +31,7 @@ from test_resuming import (
 )  # fmt: skip
 from test_training import fitted
 
-from assay import batches, callbacks, outputs, randomness, ranks, records, tables
+from assay import batches, callbacks, costs, outputs, randomness, ranks, records
 from assay.execution import Execution
 from assay.faults import Exit
 from assay.job import Job
@@ -271,7 +271,7 @@ def test_a_study_on_two_devices_runs_to_its_report(checkout: Checkout) -> None:
     [path] = (checkout.folder / "results").glob("finetune/finetuned_few/*/record.json")
     record = records.read(path.parent)
     assert record["device"]["devices"] == 2 and record["settings"]["devices"] == 2
-    price = tables._price(record, {"per_hour": 3600.0})
+    price = costs.price(record, {"per_hour": 3600.0})
     seconds = record["seconds"]["wall"] - record["seconds"]["wait"]
     assert price == pytest.approx(2 * seconds)
     assert "2 x 1 thread" in (checkout.folder / "reports/digits/summary.csv").read_text()

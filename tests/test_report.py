@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats
 
-from assay import cells, latex, statistics
+from assay import cells, costs, latex, statistics
 
 floats = st.lists(st.floats(-1e6, 1e6), min_size=2, max_size=9)
 
@@ -151,3 +151,18 @@ def test_every_ledger_sums_to_its_wall_time(finished: Checkout) -> None:
         rows = (path.parent / "benchmark.tsv").read_text().splitlines()
         outside = float(rows[1].split("\t")[0])
         assert wall <= outside + 0.05
+
+
+def test_the_peak_of_a_device_is_the_best_that_any_run_on_equal_terms_has_seen() -> None:
+    def record(peak: float, threads: int = 1, seconds: float = 2.0) -> dict:
+        return {
+            "device": {"name": "a", "threads": threads, "devices": 1}, "precision": "32-true",
+            "environment": {"packages": {"torch": "2"}}, "seconds": {"train": seconds},
+            "measured": {"peak_flops_per_second": peak}, "flops_per_sample": 10.0,
+        }  # fmt: skip
+
+    held_back, calm = record(50.0), record(100.0)
+    peaks = costs.peaks([held_back, calm, record(900.0, threads=4)])
+    history = [{"samples": 8.0}]
+    assert costs.utilization(held_back, history, peaks) == pytest.approx(0.4)
+    assert costs.utilization(calm, history, peaks) == pytest.approx(0.4)

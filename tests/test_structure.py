@@ -11,7 +11,8 @@ from assay import identity
 LIGHT = ("plan", "identity", "records", "study", "progress", "devices", "statistics", "tables",
          "figures", "report", "latex", "cells", "why", "store", "verify", "accept", "replay",
          "locks", "supervision", "faults", "job", "start", "dates", "cores", "outputs",
-         "leases", "meters", "energy", "comparability")  # fmt: skip
+         "leases", "meters", "energy", "comparability",
+         "costs", "metrics", "sources", "signatures", "wording", "consistency", "checks")  # fmt: skip
 STAGES = ("prepare", "pretrain", "finetune", "evaluate", "report")
 
 

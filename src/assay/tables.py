@@ -9,7 +9,7 @@ from typing import Any
 
 import pandas as pd
 
-from assay import clock, comparability, metrics, records, statistics
+from assay import clock, comparability, costs, metrics, records, statistics
 from assay.outputs import HISTORY
 from assay.plan import Plan, Run
 
@@ -56,10 +56,10 @@ def collect(plan: Plan) -> Tables:
             troubles[run.folder] = records.why_incomplete(folder)
         except records.Damaged as error:
             troubles[run.folder] = str(error)
-    rows, curves = [], []
+    rows, curves, peaks = [], [], costs.peaks(found.values())
     for run in plan.runs:
         if run.stage == "evaluate":
-            rows.append(_result(run, plan.study, found, troubles, histories))
+            rows.append(_result(run, plan.study, found, troubles, histories, peaks))
             curves += _curve(run, plan.study, found, histories)
     results = pd.DataFrame(rows)
     return Tables(
@@ -118,7 +118,9 @@ def _device(record: dict[str, Any]) -> str:
     return f"{device['name']}, {times}{device['threads']} thread{plural}"
 
 
-def _result(run: Run, study: dict, found: dict, troubles: dict, histories: dict) -> dict[str, Any]:
+def _result(
+    run: Run, study: dict, found: dict, troubles: dict, histories: dict, peaks: dict
+) -> dict[str, Any]:
     """An experiment with one seed: what it reached, and all the training that it took."""
     trained = run.parents["weights"]
     start = trained.parents.get("weights")
@@ -142,7 +144,7 @@ def _result(run: Run, study: dict, found: dict, troubles: dict, histories: dict)
             "training_seconds": pretraining + finetuning,
             "pretraining_share": pretraining / (pretraining + finetuning),
             "seconds_to_target": pretraining
-            + _to_target(found[trained.folder], histories[trained.folder], study),
+            + costs.to_target(found[trained.folder], histories[trained.folder], study),
             "labels": found[trained.folder]["metrics"]["labels"],
             "parameters": found[trained.folder]["metrics"]["parameters"],
             "trained_parameters": found[trained.folder]["metrics"]["trained_parameters"],
@@ -151,52 +153,19 @@ def _result(run: Run, study: dict, found: dict, troubles: dict, histories: dict)
             "adopted": any("adopted" in record for record in trainings),
             "disturbed": any(comparability.disturbed(record) for record in trainings),
             "crowded": any(comparability.crowded(record) for record in trainings),
-            "joules": _joules(trainings),
+            "joules": costs.joules(trainings),
             "flops_per_sample": found[trained.folder]["flops_per_sample"],
-            "utilization": _utilization(found[trained.folder], histories[trained.folder]),
+            "utilization": costs.utilization(
+                found[trained.folder], histories[trained.folder], peaks
+            ),
             "peak_memory_bytes": max(record["peak_memory_bytes"] for record in trainings),
             "peak_device_memory_bytes": max(
                 record["measured"].get("peak_device_memory_bytes", math.nan) for record in trainings
             ),
-            "price": sum(_price(record, study["report"].get("price")) for record in trainings),
+            "price": sum(costs.price(record, study["report"].get("price")) for record in trainings),
             "conditions": json.dumps([comparability.conditions(one) for one in trainings]),
         }
     return row | {f"{stage}_folder": r.folder if r else "" for stage, r in folders.items()}
-
-
-def _to_target(record: dict[str, Any], history: list[dict[str, float]], study: dict) -> float:
-    """Training seconds until the first validation at the target; infinite if there is none."""
-    metric, mode, target = *record["monitor"].values(), study["report"]["target"]
-    for row in history:
-        if row[metric] >= target if mode == "max" else row[metric] <= target:
-            return row[f"{study['report']['clock']}_seconds"]
-    return math.inf
-
-
-def _joules(records: list[dict[str, Any]]) -> float:
-    """What trainings took together; not a number where that of one is not known."""
-    return sum(record["measured"]["counts"].get("joules", math.nan) for record in records)
-
-
-def _utilization(record: dict[str, Any], history: list[dict[str, float]]) -> float:
-    """Operations per second of the steps, as a share of those of a matrix product."""
-    if record["flops_per_sample"] is None:
-        return math.nan
-    rate = record["flops_per_sample"] * history[-1]["samples"] / record["seconds"]["train"]
-    return rate / (record["device"]["devices"] * record["measured"]["peak_flops_per_second"])
-
-
-def _price(record: dict[str, Any], price: dict[str, Any] | None) -> float:
-    """Of a run's wall time on its GPUs, or on its cores where it has none; not a number if free.
-
-    While it waited for them it had none.
-    """
-    used = (
-        len(record["gpus"]) / record["jobs_per_gpu"]
-        or record["device"]["devices"] * record["device"]["threads"]
-    )
-    seconds = record["seconds"]["wall"] - record["seconds"]["wait"]
-    return used * seconds / 3600 * price["per_hour"] if price else math.nan
 
 
 def _curve(run: Run, study: dict, found: dict, histories: dict) -> list[dict[str, Any]]:
