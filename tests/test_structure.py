@@ -12,7 +12,8 @@ LIGHT = ("plan", "identity", "records", "study", "progress", "devices", "statist
          "figures", "report", "latex", "cells", "why", "store", "verify", "accept", "replay",
          "locks", "supervision", "faults", "job", "start", "dates", "cores", "outputs",
          "leases", "meters", "energy", "comparability",
-         "costs", "metrics", "sources", "signatures", "wording", "consistency", "checks")  # fmt: skip
+         "costs", "metrics", "sources", "signatures", "wording", "consistency",
+         "checks")  # fmt: skip
 STAGES = ("prepare", "pretrain", "finetune", "evaluate", "report")
 
 

@@ -166,7 +166,7 @@ def _clause(tables: Tables, label: Any, rows: list[dict[str, Any]]) -> str:
         if experiments[row["experiment"]]["pretraining"] != "none"
         and experiments[row["baseline"]]["pretraining"] == "none"
     ]
-    where = "with all labels" if label == "all" else f"with {label} labels per class"
+    where = "with all data" if label == "all" else f"with {label} labels per class"
     if not pretrained:
         details = (
             f"{r['experiment']} {difference(tables.metric, r)} on {r['baseline']}" for r in rows
@@ -194,7 +194,7 @@ def _range(metric: str, effects: list[float]) -> str:
     if metrics.is_share(metric):
         ends = sorted({f"{100 * low:+.1f}", f"{100 * high:+.1f}"}, key=float)
         return f"{' to '.join(ends)} points of {metric.replace('_', ' ')}"
-    ends = sorted({f"{low:+.4g}", f"{high:+.4g}"}, key=float)
+    ends = sorted({f"{low:+.3g}", f"{high:+.3g}"}, key=float)
     return f"{' to '.join(ends)} in {metric.replace('_', ' ')}"
 
 
@@ -209,7 +209,7 @@ def difference(metric: str, row: dict[str, Any]) -> str:
     if metrics.is_share(metric):
         centre, low, high = (f"{100 * number:+.1f}" for number in numbers)
         return f"{centre} points ({low} to {high})" if row["n"] > 1 else f"{centre} points"
-    centre, low, high = (f"{number:+.4g}" for number in numbers)
+    centre, low, high = (f"{number:+.3g}" for number in numbers)
     return f"{centre} ({low} to {high})" if row["n"] > 1 else centre
 
 

@@ -62,7 +62,8 @@ def learning_curves(tables: Tables) -> Figure:
         title = "all labels" if group == "all" else f"{group} labels per class"
         axes.set_title(title, fontsize=9, loc="left")
         axes.set_ylabel(history["monitor"].iloc[0].replace("_", " "))
-        axes.legend(frameon=False, fontsize=8, loc="lower right")
+        falls = metrics.better(history["monitor"].iloc[0]) == "lower"
+        axes.legend(frameon=False, fontsize=8, loc="upper right" if falls else "lower right")
     panels[-1, 0].set_xlabel("training seconds after the pretraining")
     figure.tight_layout()
     return figure
