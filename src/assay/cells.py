@@ -166,7 +166,7 @@ def _clause(tables: Tables, label: Any, rows: list[dict[str, Any]]) -> str:
         if experiments[row["experiment"]]["pretraining"] != "none"
         and experiments[row["baseline"]]["pretraining"] == "none"
     ]
-    where = "with all data" if label == "all" else f"with {label} labels per class"
+    where = f"with {amount(tables, label)}"
     if not pretrained:
         details = (
             f"{r['experiment']} {difference(tables.metric, r)} on {r['baseline']}" for r in rows
@@ -187,6 +187,14 @@ def _clause(tables: Tables, label: Any, rows: list[dict[str, Any]]) -> str:
     costs = [row["extra_training_seconds_mean"] for row in pretrained]
     cost = f", for {_spans(costs)} of training" if all(map(math.isfinite, costs)) else ""
     return f"{where} {says}: {_range(tables.metric, effects)}{cost}"
+
+
+def amount(tables: Tables, labels: int | str) -> str:
+    """How much there is to learn from, in words."""
+    if labels != "all":
+        return f"{labels} labels per class"
+    labelled = (tables.results["labels"] > 0).any() if "labels" in tables.results else True
+    return "all labels" if labelled else "all texts"
 
 
 def _range(metric: str, effects: list[float]) -> str:

@@ -10,7 +10,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import PercentFormatter
 
-from assay import metrics, statistics
+from assay import cells, metrics, statistics
 from assay.clock import PHASES
 from assay.tables import Tables
 
@@ -59,8 +59,7 @@ def learning_curves(tables: Tables) -> Figure:
         for name in names:
             if summary.loc[name, "labels_per_class"] == group:
                 _curve(axes, history[history["experiment"] == name], name, colours[name])
-        title = "all labels" if group == "all" else f"{group} labels per class"
-        axes.set_title(title, fontsize=9, loc="left")
+        axes.set_title(cells.amount(tables, group), fontsize=9, loc="left")
         axes.set_ylabel(history["monitor"].iloc[0].replace("_", " "))
         falls = metrics.better(history["monitor"].iloc[0]) == "lower"
         axes.legend(frameon=False, fontsize=8, loc="upper right" if falls else "lower right")
