@@ -135,6 +135,14 @@ def test_weights_of_another_network_are_refused_by_name(tmp_path: Path) -> None:
         adaptation.load(built(), path)
 
 
+def test_weights_of_another_shape_are_refused_in_one_line(tmp_path: Path) -> None:
+    path = tmp_path / "weights"
+    save_file({name: tensor[None] for name, tensor in built().state_dict().items()}, path)
+    with pytest.raises(JobError, match="size mismatch") as caught:
+        adaptation.load(built(), path)
+    assert len(str(caught.value).splitlines()) == 1
+
+
 def test_a_model_without_blocks_says_so() -> None:
     module = pl.LightningModule()
     module.backbone = nn.Linear(2, 2)

@@ -72,7 +72,9 @@ def test_a_picture_of_two_classes_comes_into_one_split(
     folder = write_classes(tmp_path / "own", ("cat", "dog"), count=8)
     for number in range(4):
         shutil.copy(folder / "cat" / f"{number}.png", folder / "dog" / f"cat {number}.png")
-    holds(*image_folder.prepare(folder=folder, **WHOLE, **SHARES))
+    splits, facts = image_folder.prepare(folder=folder, **WHOLE, **SHARES)
+    holds(splits, facts)
+    assert facts["contradictions"] == 4
     assert "4 images have more than one class" in capsys.readouterr().out
 
 

@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats
 
-from assay import cells, costs, latex, statistics
+from assay import cells, costs, latex, report, statistics
 
 floats = st.lists(st.floats(-1e6, 1e6), min_size=2, max_size=9)
 
@@ -41,6 +41,10 @@ def test_a_miss_counts_as_infinite_in_the_median(values: list[float]) -> None:
 def test_latex_commands_are_letters_and_text_is_escaped(text: str) -> None:
     assert re.fullmatch(r"[A-Za-z]*", latex.command(text))
     assert not re.search(r"(?<!\\)[%&#_$]", latex.escape(text).replace("$-$", ""))
+
+
+def test_control_characters_of_a_text_do_not_come_into_the_page() -> None:
+    assert report._visible("a\0\x1b\r\n\tb\x7f\x85é") == "a␀␛␍\n\tb␡\ufffdé"
 
 
 def read(checkout: Checkout, name: str) -> list[dict[str, str]]:

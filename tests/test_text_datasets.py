@@ -427,7 +427,8 @@ def test_faulty_json_lines_are_told(line: str, match: str, tmp_path: Path) -> No
         ("text,label\né,b\n".encode("latin-1"), "no text in UTF-8"),
         ("text,label\na,b\n".encode("utf-16"), "no text in UTF-8"),
         (b"text,label\n", "has no row"),
-        (b"", "no column named 'text'"),
+        (b"", "is empty: its first line"),
+        (b"\n", "no column named 'text'"),
         (b"text,label\na,x\nb,x\n", "all texts have one label, x"),
     ],
 )

@@ -15,7 +15,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from tokenizers import Tokenizer, models, normalizers, pre_tokenizers
 
-from assay import tokens
+from assay import tokens, vocabularies
 from assay.faults import Exit, JobError
 from assay.tokenizers import bpe, bytes, characters
 
@@ -184,3 +184,16 @@ def test_a_vocabulary_that_the_texts_cannot_fill_is_refused_with_the_number_that
 def test_characters_of_empty_texts_are_refused() -> None:
     with pytest.raises(JobError, match="empty"):
         characters.train(["", ""])
+
+
+def test_tokens_of_several_kinds_are_compared_by_what_they_stand_for() -> None:
+    texts = ["the cat über é\n中"] * 9
+    of_bytes, of_characters = (
+        vocabularies.meanings(kind.train(texts)) for kind in (bytes, characters)
+    )
+    shared = of_bytes.keys() & of_characters.keys()
+    assert shared == {*"the cat br\n", tokens.END_OF_TEXT, tokens.PADDING}
+    assert all(of_bytes[text] == ord(text) for text in shared if len(text) == 1)
+    assert len(of_bytes) == 258 and sorted(of_bytes.values()) == list(range(258))
+    merged = vocabularies.meanings(bpe.train(texts, vocabulary=260))
+    assert of_bytes.keys() < merged.keys()

@@ -58,6 +58,15 @@ def test_validation_sees_each_example_once_in_order(count: int, largest: int) ->
     assert max(map(len, seen)) <= largest
 
 
+@pytest.mark.parametrize("kind", [torch.float32, torch.uint8, torch.int32, torch.int64])
+def test_what_changes_a_batch_of_validation_in_place_leaves_the_data(kind: torch.dtype) -> None:
+    found = batches.InOrder({"x": torch.arange(9).to(kind)}, 4)
+    first = [batch["x"].clone() for batch in found]
+    for batch in found:
+        batch["x"] *= 0
+    assert all(torch.equal(batch["x"], before) for batch, before in zip(found, first, strict=True))
+
+
 def test_seeds_and_purposes_give_different_draws() -> None:
     drawn = {randomness.mix(seed, *purpose) for seed in range(50) for purpose in
              (("step", 1), ("step", 2), ("order", 1), ("step1",))}  # fmt: skip

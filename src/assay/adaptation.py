@@ -139,7 +139,7 @@ def start(
         if hasattr(backbone, "fitted"):
             weights = backbone.fitted(weights)
     except (KeyError, RuntimeError, ValueError) as error:
-        what = f"{path} holds another network, which cannot be made to fit: {error}"
+        what = f"{path} holds another network, which cannot be made to fit: {_line(error)}"
         raise JobError(what, Exit.DATA) from error
     _put(objective, {f"{BACKBONE}{name}": t for name, t in weights.items()}, BACKBONE, path)
 
@@ -165,7 +165,12 @@ def _put(objective: LightningModule, found: dict[str, Tensor], prefix: str, path
     try:
         objective.load_state_dict(found, strict=False)
     except RuntimeError as error:
-        raise JobError(f"{path} holds another network: {error}", Exit.DATA) from error
+        raise JobError(f"{path} holds another network: {_line(error)}", Exit.DATA) from error
+
+
+def _line(error: Exception) -> str:
+    """What an exception says, as one line: it comes into tables and onto a terminal."""
+    return " ".join(str(error).split())
 
 
 def _is_matrix(module: nn.Module) -> bool:

@@ -170,7 +170,10 @@ def _begin(training: int, worker: int) -> None:
 
 
 class InOrder:
-    """All examples once, in order, in batches of nearly one size: none is left with a few."""
+    """All examples once, in order, in batches of nearly one size: none is left with a few.
+
+    A batch is a copy: who changes it in place leaves the data as it was, for the next validation.
+    """
 
     def __init__(self, data: Batch, largest: int) -> None:
         self.data = data
@@ -183,4 +186,4 @@ class InOrder:
     def __iter__(self) -> Iterator[Batch]:
         for start in range(0, self.count, self.size):
             rows = slice(start, start + self.size)
-            yield as_input({name: tensor[rows] for name, tensor in self.data.items()})
+            yield as_input({name: tensor[rows].clone() for name, tensor in self.data.items()})

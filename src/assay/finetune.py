@@ -63,15 +63,15 @@ def _finetune(job: Job) -> None:
 
 
 def _vocabularies(job: Job) -> tuple[dict[str, int], dict[str, int]] | None:
-    """Of the pretraining and of this training, where they differ."""
+    """What tokens stand for, of the pretraining and of this training, where they differ."""
     if "origin" not in job.parents or job.parents["data"]["facts"].get("input") != "text":
         return None
-    from assay import tokens
+    from assay import tokens, vocabularies
 
-    before, now = (
-        tokens.read(job.file(role, outputs.TOKENIZER)).get_vocab() for role in ("origin", "data")
-    )
-    return None if before == now else (before, now)
+    before, now = (tokens.read(job.file(role, outputs.TOKENIZER)) for role in ("origin", "data"))
+    if before.get_vocab() == now.get_vocab():
+        return None
+    return vocabularies.meanings(before), vocabularies.meanings(now)
 
 
 def labelled(labels: Tensor, per_class: int, seed: int) -> Tensor:

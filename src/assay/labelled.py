@@ -91,7 +91,8 @@ def collect(
     keys = _keys(table.digests)
     parts = division.divide(keys, labels.tolist(), table.given, shares)
     _check(names, labels, parts, where)
-    _tell_of_contradictions(keys, table.labels)
+    if contradictions := _contradictions(keys, table.labels):
+        print(f"prepare: {contradictions} images have more than one class", flush=True)
     splits = _split(images, labels, parts)
     left_out = {"unreadable": len(table.faults), "repeated": parts.count(None)}
     if any(left_out.values()):
@@ -107,6 +108,7 @@ def collect(
         "examples": {split: len(fields["label"]) for split, fields in splits.items()},
         "labels_per_class": int(np.bincount(splits["train"]["label"]).min()),
         "left_out": left_out,
+        "contradictions": contradictions,
     }
 
 
@@ -186,13 +188,10 @@ def _check(names: list[str], labels: np.ndarray, parts: list[str | None], where:
         raise fault(where, "classes have too few different images", empty, advice)
 
 
-def _tell_of_contradictions(keys: list[bytes], labels: list[str]) -> None:
-    classes: dict[bytes, set[str]] = {}
-    for key, label in zip(keys, labels, strict=True):
-        classes.setdefault(key, set()).add(label)
-    count = sum(len(names) > 1 for names in classes.values())
-    if count:
-        print(f"prepare: {count} images have more than one class", flush=True)
+def _contradictions(keys: list[bytes], labels: list[str]) -> int:
+    """How many images have more than one class."""
+    pairs = set(zip(keys, labels, strict=True))
+    return sum(count > 1 for count in Counter(key for key, _ in pairs).values())
 
 
 def _split(

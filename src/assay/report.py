@@ -12,6 +12,8 @@ from assay.faults import Exit, JobError
 from assay.plan import Plan
 
 TEMPLATES = Path(__file__).resolve().parent / "templates"
+PICTURES = {code: 0x2400 + code for code in range(0x20) if chr(code) not in "\t\n"}
+CONTROLS = PICTURES | {0x7F: 0x2421} | dict.fromkeys(range(0x80, 0xA0), "\ufffd")
 
 
 def report(
@@ -120,8 +122,14 @@ def _generated(found: tables.Tables) -> list[dict[str, str]]:
         if outputs.GENERATED in found.records[folder]["files"]:
             path = records.intact(Path(folder), found.records[folder], outputs.GENERATED)
             named = {"experiment": row["experiment"], "seed": str(row["seed"])}
-            said += [{**named, **each} for each in json.loads(path.read_text("utf-8"))]
+            for each in json.loads(path.read_text("utf-8")):
+                said.append(named | {key: _visible(text) for key, text in each.items()})
     return said
+
+
+def _visible(text: str) -> str:
+    """A text with pictures of its control characters, which no page may hold."""
+    return text.translate(CONTROLS)
 
 
 def _taken(summary: cells.Cells) -> list[tuple[str, str]]:

@@ -182,7 +182,8 @@ def _is_numbered(training_step: Callable[..., Any]) -> bool:
 def _loss(output: Any, trainer: pl.Trainer) -> Tensor:
     loss = output.get("loss") if isinstance(output, dict) else output
     if loss is None:
-        raise JobError(f"training_step returned no loss at step {trainer.global_step}", Exit.CODE)
+        what = f"training_step returned no loss at step {trainer.global_step}"
+        raise JobError(f"{what}: return it, with manual optimization too", Exit.CODE)
     return loss
 
 

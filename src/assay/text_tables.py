@@ -68,7 +68,9 @@ def _delimited(path: Path, text: str, label: str, delimiter: str) -> Iterator[Ro
     with path.open(encoding="utf-8-sig", newline="") as file:
         reader = csv.reader(file, delimiter=delimiter, strict=True)
         try:
-            header = next(reader, [])
+            header = next(reader, None)
+            if header is None:
+                raise _fault(path, "is empty: its first line must name the columns")
             places = [_place(path, header, column) for column in (text, label)]
             for fields in reader:
                 if fields and len(fields) != len(header):

@@ -2,9 +2,10 @@
 
 import difflib
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import torch
+from annotated_types import Gt
 from torch import Tensor, nn
 from torch.nn import functional
 
@@ -88,7 +89,7 @@ def build(
     pretrained: bool = False,
     revision: str | None = None,
     weights: Path | None = None,
-    pixels: int | None = None,
+    pixels: Annotated[int, Gt(0)] | None = None,
 ) -> nn.Module:
     """Build one of timm's networks, without its last layer.
 
