@@ -128,3 +128,30 @@ def test_a_folder_that_is_not_there_is_refused_before_anything_runs(checkout: Ch
         study.read(checkout.folder / "config.yaml")
     done = checkout.run("snakemake", "--cores", "1")
     assert done.returncode == 1 and "Traceback" not in done.stdout + done.stderr
+
+
+DEADLY = """
+import os, tempfile
+from pathlib import Path
+from assay.datasets import digits
+FACTS = {"shape": (1, 8, 8), "classes": 10}
+def prepare():
+    with tempfile.TemporaryFile(), tempfile.NamedTemporaryFile():
+        if not Path("killed").exists():
+            Path("killed").touch()
+            os.kill(os.getpid(), 9)
+    return digits.prepare()
+"""
+
+
+def test_what_a_killed_job_has_put_aside_is_no_file_of_the_run(checkout: Checkout) -> None:
+    (checkout.folder / "src/assay/datasets/deadly.py").write_text(DEADLY)
+    found = checkout.study()
+    found["prepare"]["dataset"] = {"name": "deadly"}
+    checkout.write_study(found)
+    assert checkout.run("snakemake", "--cores", "1", "prepare").returncode != 0
+    checkout.snakemake("prepare")
+    [record] = checkout.folder.glob("results/prepare/deadly/*/record.json")
+    splits = {f"{split}.safetensors" for split in ("train", "validation", "test")}
+    assert json.loads(record.read_text())["files"].keys() == splits
+    assert not [path for path in record.parent.iterdir() if path.is_dir()]
