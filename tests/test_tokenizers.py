@@ -7,6 +7,7 @@ import re
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -15,7 +16,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from tokenizers import Tokenizer, models, normalizers, pre_tokenizers
 
-from assay import tokens
+from assay import texts, tokens
 from assay.faults import Exit, JobError
 from assay.tokenizers import bpe, bytes, characters
 
@@ -184,3 +185,12 @@ def test_a_vocabulary_that_the_texts_cannot_fill_is_refused_with_the_number_that
 def test_characters_of_empty_texts_are_refused() -> None:
     with pytest.raises(JobError, match="empty"):
         characters.train(["", ""])
+
+
+@pytest.mark.parametrize("length", [2, 1000])
+def test_a_byte_is_a_byte_however_few_tokens_of_it_are_kept(length: int, tmp_path: Path) -> None:
+    job = SimpleNamespace(output=tmp_path, parents={}, settings={"tokenizer": {"name": "bytes"}})
+    table = {"text": LINES, "label": np.zeros(len(LINES), np.int64)}
+    made, facts = texts.tokenize(job, {"train": table}, {"tokens_per_text": length}, tmp_path)
+    assert made["train"]["tokens"].shape == (len(LINES), length)
+    assert facts["tokens"] == facts["bytes"] == {"train": sum(len(x.encode()) for x in LINES)}

@@ -75,7 +75,7 @@ def _stream(encoded: Iterable[np.ndarray], end: int | None, path: Path) -> np.nd
 def _rows(
     encoded: Iterable[np.ndarray], facts: dict[str, Any], padding: int | None, count: int
 ) -> tuple[np.ndarray, int]:
-    """A row per document; and how many tokens are none of padding."""
+    """A row per document; and how many tokens the documents have, like their bytes uncut."""
     if padding is None:
         raise JobError("the tokenizer has no token for padding: choose another", Exit.DATA)
     length, total = facts["tokens_per_text"], 0
@@ -83,5 +83,5 @@ def _rows(
     for row, document in zip(rows, encoded, strict=True):
         kept = document[:length]
         row[: len(kept)] = kept
-        total += len(kept)
+        total += len(document)
     return rows, total

@@ -11,8 +11,9 @@ FACTS = {
     "licence": "MIT",
     "citation": "Karpathy (2015): char-rnn. https://github.com/karpathy/char-rnn",
     "sha256": "86c4e6aa9db7c042ec79f339dcb96d42b0075e16b8fc2e86bf0ca57e2dc565ed",
-    "split": "by position: the last 10 % test, which are what nanoGPT validates on; from the middle "
-    "of the rest, on which nanoGPT trains, 5 % of all validate, and what lies around them trains",
+    "split": "by position: the last 10 % test, which are what nanoGPT validates on; from the "
+    "middle of the rest, on which nanoGPT trains, 5 % of all validate, and what lies around them "
+    "trains",
     "examples": {"train": 2, "validation": 1, "test": 1},
 }
 # The end of the rest would be worse: it is the beginning of the play that the test goes on with.
