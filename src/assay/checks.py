@@ -140,7 +140,11 @@ def _plugins(study: dict[str, Any]) -> Problems:
         except signatures.PluginError as error:
             yield (*place, "name"), str(error)
             continue
-        yield from _arguments(f"{kind} {name}", place, settings, takes)
+        open_ended = signatures.is_open(kind, name)
+        yield from _arguments(f"{kind} {name}", place, settings, takes, open_ended)
+        handed_on = {k: v for k, v in signatures.paths(kind, settings).items() if k not in takes}
+        for key, value in handed_on.items():
+            yield from _argument((*place, *key.split(".")), value, signatures.FILES)
 
 
 def _unknown(kind: str, name: str) -> str | None:
@@ -172,10 +176,14 @@ def _is_installed(module: str) -> bool:
 
 
 def _arguments(
-    what: str, place: tuple, settings: dict[str, Any], takes: dict[str, signatures.Parameter]
+    what: str,
+    place: tuple,
+    settings: dict[str, Any],
+    takes: dict[str, signatures.Parameter],
+    open_ended: bool,
 ) -> Problems:
     given = {key: value for key, value in settings.items() if key != "name"}
-    for key in given.keys() - takes.keys():
+    for key in () if open_ended else given.keys() - takes.keys():
         hint = nearest(key, takes) or "; it takes none"
         yield (*place, key), f"{what} takes no such setting{hint}"
     for key, parameter in takes.items():

@@ -149,10 +149,10 @@ class Plan:
         if not known:
             return {}
         found = {
-            f"{kind}.{key}": known[settings[kind][key]]
+            f"{kind}.{key}": known[path]
             for kind in plugins.KINDS
             if kind in settings
-            for key in signatures.paths(kind, settings[kind])
+            for key, path in signatures.paths(kind, settings[kind]).items()
         }
         return {"sources": found} if found else {}
 

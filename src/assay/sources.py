@@ -7,6 +7,8 @@ import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
+from functools import reduce
+from operator import getitem
 from pathlib import Path
 from typing import Any
 
@@ -59,8 +61,7 @@ def check(settings: dict[str, Any]) -> None:
         JobError: they were changed since.
     """
     for name, wanted in settings.get("sources", {}).items():
-        kind, _, key = name.partition(".")
-        value = settings[kind][key]
+        value = reduce(getitem, name.split("."), settings)
         try:
             found = digest(value)
         except OSError as error:
