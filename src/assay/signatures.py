@@ -78,6 +78,22 @@ def parameters(kind: str, name: str) -> dict[str, Parameter]:
     return {argument.arg: parameter(argument.annotation, default) for argument, default in pairs}
 
 
+def is_library(model: str) -> bool:
+    """Whether a model's file takes the name of a network of another library."""
+    return len(_entry_point("model", model).args.args) > 1
+
+
+@cache
+def inputs(model: str) -> tuple[str, ...] | None:
+    """What a model's file says that it takes, `image` or `text`; None where it does not say."""
+    if plugins.is_own("model", model):
+        return None
+    for node in _tree("model", model).body:
+        if isinstance(node, ast.Assign) and ast.unparse(node.targets[0]) == "INPUTS":
+            return ast.literal_eval(node.value)
+    return None
+
+
 def is_open(kind: str, name: str) -> bool:
     """Whether something of the user's may take more than its own text tells."""
     return plugins.is_own(kind, name) and _entry_point(kind, name).args.kwarg is not None

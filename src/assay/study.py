@@ -35,7 +35,7 @@ def read(path: Path, changes: dict[str, Any] | None = None) -> dict[str, Any]:
     study = _merge(_parse(path, lines), changes)
     study = _with_plain_numbers(study)
     for check in checks.ALL:
-        problems = list(check(study))
+        problems = list(dict.fromkeys(check(study)))
         if problems:
             raise StudyError(_message(path, lines, changes, problems))
     return {
