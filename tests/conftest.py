@@ -8,6 +8,8 @@ from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
+os.environ["OMP_NUM_THREADS"] = "1"  # of torch here: tests run side by side, and threads would spin
+
 import fake_nvml
 import pytest
 import yaml

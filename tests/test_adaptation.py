@@ -148,3 +148,12 @@ def test_a_model_without_blocks_says_so() -> None:
     module.backbone = nn.Linear(2, 2)
     with pytest.raises(JobError, match=r"Linear has no `blocks`.*use frozen instead"):
         adaptation.choose(module, {"trained_blocks": 1})
+
+
+def test_another_vocabulary_asks_for_the_names_of_its_weights(tmp_path: Path) -> None:
+    module, path = built(), tmp_path / "weights"
+    save_file(module.state_dict(), path)
+    adaptation.start(module, path, ({"a": 0}, {"b": 0}))  # with no token in common
+    del module.backbone.VOCABULARY_WEIGHTS
+    with pytest.raises(JobError, match="does not say in VOCABULARY_WEIGHTS"):
+        adaptation.start(module, path, ({"a": 0}, {"a": 1}))

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 from torchmetrics.functional.classification import multiclass_calibration_error
 
+from assay import finetune
 from assay.faults import JobError
 from assay.models import gpt
 from assay.objectives import classification
@@ -119,3 +120,10 @@ def test_texts_without_padding_and_empty_texts_are_classified() -> None:
 def test_changes_of_images_are_refused_for_texts(change: dict) -> None:
     with pytest.raises(JobError, match="the data are texts: set augmentation: 0"):
         classifier(3, TEXT, reader(), **change)
+
+
+def test_data_without_labels_are_refused_in_words() -> None:
+    with pytest.raises(JobError, match="it learns labels, and the data have none"):
+        Classification(reader(), {"input": "text"}, label_smoothing=0.0, augmentation=0.0)
+    with pytest.raises(JobError, match="labels_per_class: 3: the objective reads no labels"):
+        finetune.few({"tokens": torch.zeros(4, 2)}, 3, 0)

@@ -5,6 +5,7 @@ import json
 import math
 import re
 import statistics as standard
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -110,6 +111,18 @@ def test_a_price_is_that_of_the_seconds_on_cores(copy: Checkout) -> None:
     seconds = [each["wall"] - each["wait"] for each in spent]
     assert float(row["price_mean"]) == pytest.approx(0.01 * np.mean(seconds))
     assert " EUR</span>" in (copy.folder / "reports/digits/index.html").read_text()
+
+
+def test_the_page_tells_what_the_target_is_of(finished: Checkout) -> None:
+    page = (finished.folder / "reports/digits/index.html").read_text()
+    assert "until the first validation whose validation accuracy reaches 0.1." in page
+
+
+def test_data_that_experiments_learn_from_come_first_whichever_they_are() -> None:
+    prepared = {name: {"stage": "prepare", "facts": {"title": name}} for name in ("one", "two")}
+    trained = {"stage": "finetune", "parents": {"data": {"folder": "two"}}}
+    found = SimpleNamespace(records={**prepared, "three": trained})
+    assert report._data(found) == ([{"title": "two"}], [{"title": "one"}])
 
 
 def test_every_number_names_runs_that_exist(finished: Checkout) -> None:

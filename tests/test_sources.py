@@ -1,7 +1,9 @@
 """The user's own files: their content counts, and nothing else of them."""
 
+import ast
 import json
 import os
+import re
 import shutil
 import time
 from pathlib import Path
@@ -12,7 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
-from assay import sources, study
+from assay import signatures, sources, study
 from assay.faults import Exit, JobError
 
 NAMES = st.text("abc", min_size=1, max_size=3)
@@ -128,3 +130,97 @@ def test_a_folder_that_is_not_there_is_refused_before_anything_runs(checkout: Ch
         study.read(checkout.folder / "config.yaml")
     done = checkout.run("snakemake", "--cores", "1")
     assert done.returncode == 1 and "Traceback" not in done.stdout + done.stderr
+
+
+DEADLY = """
+import os, tempfile
+from pathlib import Path
+from assay.datasets import digits
+FACTS = {"shape": (1, 8, 8), "classes": 10}
+def prepare():
+    with tempfile.TemporaryFile(), tempfile.NamedTemporaryFile():
+        if not Path("killed").exists():
+            Path("killed").touch()
+            os.kill(os.getpid(), 9)
+    return digits.prepare()
+"""
+
+
+def test_what_a_killed_job_has_put_aside_is_no_file_of_the_run(checkout: Checkout) -> None:
+    (checkout.folder / "src/assay/datasets/deadly.py").write_text(DEADLY)
+    found = checkout.study()
+    found["prepare"]["dataset"] = {"name": "deadly"}
+    checkout.write_study(found)
+    assert checkout.run("snakemake", "--cores", "1", "prepare").returncode != 0
+    checkout.snakemake("prepare")
+    [record] = checkout.folder.glob("results/prepare/deadly/*/record.json")
+    splits = {f"{split}.safetensors" for split in ("train", "validation", "test")}
+    assert json.loads(record.read_text())["files"].keys() == splits
+    assert not [path for path in record.parent.iterdir() if path.is_dir()]
+
+
+OWN = """
+import pathlib
+from pathlib import Path
+from typing import Optional, Union
+import pytorch_lightning as pl
+from torch import nn
+class Net(nn.Module):
+    def __init__(self, table: {annotation}): pass
+class Heir(Net):
+    def forward(self, x): return x
+class Any(Net):
+    def __init__(self, **rest): super().__init__(**rest)
+class Lit(pl.LightningModule):
+    def __init__(self, width: int, table: {annotation}): pass
+"""
+MODULE = {
+    "name": "lightning", "module": "mine:Lit", "monitor": "loss", "mode": "min", "batch": "pair",
+}  # fmt: skip
+
+
+def own_study(checkout: Checkout, annotation: str) -> dict:
+    (checkout.folder / "src/mine.py").write_text(OWN.replace("{annotation}", annotation))
+    found = checkout.study()
+    del found["pretrain"]["self_supervised"]
+    found["experiments"] = {"mine": {"pretraining": "none"}}
+    found["report"]["comparisons"] = {}
+    return found
+
+
+@pytest.mark.parametrize(
+    "annotation",
+    ["Path", "pathlib.Path", "str | Path", "None | Path", "Optional[Path]", "Union[str, Path]",
+     "'Path | None'"],
+)  # fmt: skip
+def test_a_path_is_one_however_it_is_written(annotation: str) -> None:
+    found = signatures.parameter(ast.parse(annotation, mode="eval").body, None)
+    assert found.type == "Path" and found.nullable == ("None" in annotation or "Opt" in annotation)
+
+
+def test_a_file_that_a_users_class_takes_counts_for_its_runs(checkout: Checkout) -> None:
+    study = own_study(checkout, "str | Path")
+    for change in (
+        {"model": {"name": "mine:Net", "table": "table.txt"}},
+        {"finetune": study["finetune"] | {"objective": MODULE | {"arguments": {
+            "width": 3, "table": "table.txt"}}}},
+    ):  # fmt: skip
+        (checkout.folder / "table.txt").unlink(missing_ok=True)
+        checkout.write_study(study | change)
+        refused = checkout.run("snakemake", "-n")
+        assert refused.returncode != 0 and "table: 'table.txt': there is no such" in refused.stderr
+        digests = set()
+        for content in ("one", "two"):
+            (checkout.folder / "table.txt").write_text(content)
+            text = checkout.snakemake("-n")
+            digests |= set(re.findall(r"results/finetune/mine/seed0-(\w{16})/record.json", text))
+        assert len(digests) == 2
+
+
+@pytest.mark.parametrize("name", ["Heir", "Any"])
+def test_what_a_users_class_takes_by_another_one_is_not_refused(
+    checkout: Checkout, name: str
+) -> None:
+    study = own_study(checkout, "int")
+    checkout.write_study(study | {"model": {"name": f"mine:{name}", "table": 3}})
+    checkout.snakemake("-n")

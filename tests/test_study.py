@@ -185,7 +185,38 @@ BROKEN = {
         ),
         "takes no such setting; did you mean width?",
     ),
-}
+    "other data with the name of the first": (
+        put("prepare/further", {"main": {"dataset": {"name": "digits"}}}),
+        "prepare.further.main: 'main' means something else here",
+    ),
+    "unsafe name of other data": (
+        put("prepare/further", {"a b": {"dataset": {"name": "digits"}}}), "no safe name",
+    ),
+    "a tokenizer of data that has none": (
+        put("prepare", {
+            "dataset": {"name": "python_functions", "tokens_per_text": 8},
+            "tokenizer": {"of": "pictures"},
+            "further": {"pictures": {"dataset": {"name": "digits"}}},
+        }),
+        "pictures has no tokenizer",
+    ),
+    "a model of images for texts": (
+        put("prepare", {
+            "dataset": {"name": "python_functions", "tokens_per_text": 8},
+            "tokenizer": {"name": "bytes"},
+        }),
+        "model.name: cnn takes image, and Functions of Python's standard library is text",
+    ),
+    "labels for an objective that reads none": (
+        put("finetune/objective", {"name": "next_token"}), "5: next_token reads no labels",
+    ),
+    "a network within a model that is one": (put("model/name", "cnn:small"), "write cnn"),
+    "a library without a network": (put("model", {"name": "timm"}), "write timm: and the name"),
+    "a part of a data set": (put("prepare/dataset/name", "digits:three"), "is a file in"),
+    "a part of an objective": (
+        put("finetune/objective/name", "classification:mine"), "is a file in",
+    ),
+}  # fmt: skip
 
 TEXTS = {
     "duplicate key": ("study: a\nstudy: b\n", "line 2: study stands twice, first in line 1"),

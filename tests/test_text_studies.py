@@ -8,6 +8,8 @@ from pathlib import Path
 import pytest
 from conftest import Checkout, once, tiny_study
 
+from assay import store
+
 WORDS = ["the", "cat", "sat", "on", "a", "mat", "and", "saw", "that", "no", "dog", "there"]
 SCRIPTS = {"sea": "海 水 魚 船 波", "land": "жук лес дом поле", "sky": "🌙 ☀️ 🌧 ⭐ مطر"}
 GPT = {
@@ -142,6 +144,17 @@ def test_a_vocabulary_is_that_of_the_training_texts_or_the_one_that_is_lent(
     assert record(written, "finetune/tuned/seed0")["parents"].keys() == {
         "data", "weights", "origin",
     }  # fmt: skip
+
+
+def test_each_of_several_data_sets_of_one_kind_has_a_link_that_one_may_type(
+    written: Checkout, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    links = sorted((written.folder / "results/current/texts/prepare").iterdir())
+    runs = sorted((written.folder / "results/prepare/text_files").iterdir())
+    assert sorted(link.resolve() for link in links) == runs
+    written.snakemake(str(links[0].relative_to(written.folder)), "-n")
+    monkeypatch.chdir(written.folder)
+    assert all(held.studies == ("texts",) for held in store.look([], {}))
 
 
 def test_low_ranks_train_few_parameters_and_the_report_says_how_many(written: Checkout) -> None:

@@ -7,6 +7,7 @@ import re
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -15,7 +16,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from tokenizers import Tokenizer, models, normalizers, pre_tokenizers
 
-from assay import tokens, vocabularies
+from assay import texts, tokens, vocabularies
 from assay.faults import Exit, JobError
 from assay.tokenizers import bpe, bytes, characters
 
@@ -187,13 +188,22 @@ def test_characters_of_empty_texts_are_refused() -> None:
 
 
 def test_tokens_of_several_kinds_are_compared_by_what_they_stand_for() -> None:
-    texts = ["the cat über é\n中"] * 9
+    lines = ["the cat über é\n中"] * 9
     of_bytes, of_characters = (
-        vocabularies.meanings(kind.train(texts)) for kind in (bytes, characters)
+        vocabularies.meanings(kind.train(lines)) for kind in (bytes, characters)
     )
     shared = of_bytes.keys() & of_characters.keys()
     assert shared == {*"the cat br\n", tokens.END_OF_TEXT, tokens.PADDING}
     assert all(of_bytes[text] == ord(text) for text in shared if len(text) == 1)
     assert len(of_bytes) == 258 and sorted(of_bytes.values()) == list(range(258))
-    merged = vocabularies.meanings(bpe.train(texts, vocabulary=260))
+    merged = vocabularies.meanings(bpe.train(lines, vocabulary=260))
     assert of_bytes.keys() < merged.keys()
+
+
+@pytest.mark.parametrize("length", [2, 1000])
+def test_a_byte_is_a_byte_however_few_tokens_of_it_are_kept(length: int, tmp_path: Path) -> None:
+    job = SimpleNamespace(output=tmp_path, parents={}, settings={"tokenizer": {"name": "bytes"}})
+    table = {"text": LINES, "label": np.zeros(len(LINES), np.int64)}
+    made, facts = texts.tokenize(job, {"train": table}, {"tokens_per_text": length}, tmp_path)
+    assert made["train"]["tokens"].shape == (len(LINES), length)
+    assert facts["tokens"] == facts["bytes"] == {"train": sum(len(x.encode()) for x in LINES)}

@@ -301,7 +301,10 @@ def test_a_failed_run_stops_only_what_needs_it_and_the_report_says_why(copy: Che
     source = (copy.folder / "src/assay/objectives/classification.py").read_text()
     fault = "raise RuntimeError('a <b>broken</b> step')"
     source = source.replace("class Classification", "class Failing")
-    source = source.replace("logits = self(augm", f"{fault}\n        logits = self(augm")
+    assert "inputs = batch[self.input]\n" in source
+    source = source.replace(
+        "inputs = batch[self.input]\n", f"{fault}\n        inputs = batch[self.input]\n"
+    )
     (copy.folder / "src/assay/objectives/failing.py").write_text(source)
     copy.write_study(study)
     done = copy.run("snakemake", "--cores", "2")

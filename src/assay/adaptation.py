@@ -147,8 +147,11 @@ def start(
 def _translated(
     backbone: nn.Module, weights: dict[str, Tensor], old: dict[str, int], new: dict[str, int]
 ) -> dict[str, Tensor]:
+    if not hasattr(backbone, "VOCABULARY_WEIGHTS"):
+        what = "it does not say in VOCABULARY_WEIGHTS which weights stand for tokens"
+        raise ValueError(f"{what}, and the vocabularies differ: use tokenizer: {{of: ...}}")
     pairs = [(new[token], old[token]) for token in sorted(new) if token in old]
-    here, there = torch.tensor(pairs).unbind(1)
+    here, there = torch.tensor(pairs, dtype=torch.long).view(-1, 2).unbind(1)
     made = dict(weights)
     for name in backbone.VOCABULARY_WEIGHTS:
         made[name] = backbone.state_dict()[name].clone()

@@ -104,17 +104,19 @@ def _explain(error: jsonschema.ValidationError) -> Problems:
 
 
 def _names(study: dict[str, Any]) -> Problems:
-    for section in ("pretrain", "experiments"):
+    sections = {(key,): study[key] for key in ("pretrain", "experiments")}
+    sections["prepare", "further"] = study["prepare"].get("further", {})
+    for section, named in sections.items():
         seen: dict[str, str] = {}
-        for name in study[section]:
+        for name in named:
             if not NAME.fullmatch(name) or name.endswith("."):
-                yield (section, name), unsafe(name)
+                yield (*section, name), unsafe(name)
             elif name.lower() in RESERVED:
-                yield (section, name), f"{name!r} means something else here: choose another name"
+                yield (*section, name), f"{name!r} means something else here: choose another name"
             elif name.lower() in seen:
                 other = seen[name.lower()]
                 yield (
-                    (section, name),
+                    (*section, name),
                     f"differs from {other} in upper and lower case alone, which some file systems "
                     "take for the same: choose another name",
                 )
@@ -137,10 +139,17 @@ def _plugins(study: dict[str, Any]) -> Problems:
             takes = signatures.parameters(kind, name)
             if kind == "dataset":
                 signatures.facts(name)
+            if kind == "model" and (problem := _network(name)):
+                yield (*place, "name"), problem
+                continue
         except signatures.PluginError as error:
             yield (*place, "name"), str(error)
             continue
-        yield from _arguments(f"{kind} {name}", place, settings, takes)
+        open_ended = signatures.is_open(kind, name)
+        yield from _arguments(f"{kind} {name}", place, settings, takes, open_ended)
+        handed_on = {k: v for k, v in signatures.paths(kind, settings).items() if k not in takes}
+        for key, value in handed_on.items():
+            yield from _argument((*place, *key.split(".")), value, signatures.FILES)
 
 
 def _unknown(kind: str, name: str) -> str | None:
@@ -155,11 +164,21 @@ def _unknown(kind: str, name: str) -> str | None:
         )
     if not plugins.CODE.fullmatch(name) and plugins.is_own(kind, name):
         return f"{name!r} is no package.module:name"
-    if plugins.is_own(kind, name) and kind != "model":
-        return f"a {kind} of your own is a file in src/assay/{plugins.KINDS[kind]}/"
+    if kind != "model":
+        return f"{kind} {name!r}: one of your own is a file in src/assay/{plugins.KINDS[kind]}/"
     if plugins.is_own(kind, name) and not identity.file(first) and not _is_installed(first):
         return f"there is no module {first}: put its file below src/"
     return None
+
+
+def _network(model: str) -> str | None:
+    """Why a model's name does not say which of a library's networks it is; None where it does."""
+    first, target = plugins.split(model)
+    if plugins.is_own("model", model) or bool(target) == signatures.is_library(first):
+        return None
+    if target:
+        return f"{first} is one network: write {first}"
+    return f"{first} is a library of networks: write {first}: and the name of one"
 
 
 def _is_installed(module: str) -> bool:
@@ -172,10 +191,14 @@ def _is_installed(module: str) -> bool:
 
 
 def _arguments(
-    what: str, place: tuple, settings: dict[str, Any], takes: dict[str, signatures.Parameter]
+    what: str,
+    place: tuple,
+    settings: dict[str, Any],
+    takes: dict[str, signatures.Parameter],
+    open_ended: bool,
 ) -> Problems:
     given = {key: value for key, value in settings.items() if key != "name"}
-    for key in given.keys() - takes.keys():
+    for key in () if open_ended else given.keys() - takes.keys():
         hint = nearest(key, takes) or "; it takes none"
         yield (*place, key), f"{what} takes no such setting{hint}"
     for key, parameter in takes.items():

@@ -30,6 +30,8 @@ def training(study: dict[str, Any]) -> Problems:
     for name, entry in study["pretrain"].items():
         facts = _facts(study, entry)
         yield from _fits(("pretrain", name), entry, study["finetune"], facts)
+        model = entry.get("model", study["model"])
+        yield from _takes(("pretrain", name) if "model" in entry else (), model, facts)
         yield from _steps(("pretrain", name), entry, _examples(facts), study["devices"])
     for name, entry in plan.complete(study).items():
         yield from _experiment(study, name, entry)
@@ -55,6 +57,9 @@ def data(study: dict[str, Any]) -> Problems:
         elif lender and lender not in known:
             hint = nearest(lender, known)
             yield (*place, "tokenizer", "of"), f"there is no data {lender!r}{hint}"
+        elif len(seen) > 1 and "tokenizer" not in known[seen[-1]]:
+            what = f"{seen[-1]} has no tokenizer: name data that has one"
+            yield (*place, "tokenizer", "of"), what
     for section in ("pretrain", "experiments"):
         for name, entry in study[section].items():
             if entry.get("data", plan.MAIN) not in known:
@@ -88,10 +93,20 @@ def _fits(place: tuple, entry: dict[str, Any], common: dict, facts: dict[str, An
         yield (*where, "name"), what
 
 
+def _takes(place: tuple, model: dict[str, Any], facts: dict[str, Any]) -> Problems:
+    """Whether a model takes such data."""
+    found, inputs = facts.get("input", "image"), signatures.inputs(model["name"])
+    if inputs and found not in inputs:
+        what = f"{model['name']} takes {' or '.join(inputs)}, and {facts.get('title')} is {found}"
+        yield (*place, "model", "name"), what
+
+
 def _experiment(study: dict[str, Any], name: str, entry: dict[str, Any]) -> Problems:
     place = ("experiments", name)
     facts = _facts(study, entry)
     yield from _fits(place, entry, study["finetune"], facts)
+    own = "model" in study["experiments"][name]
+    yield from _takes(place if own else (), entry["model"], facts)
     if entry["pretraining"] not in ("none", *study["pretrain"]):
         options = ["none", *study["pretrain"]]
         what = f"there is no pretraining {entry['pretraining']!r}"
@@ -107,7 +122,11 @@ def _experiment(study: dict[str, Any], name: str, entry: dict[str, Any]) -> Prob
     labels, available = entry["labels_per_class"], facts.get("labels_per_class")
     at = place if "labels_per_class" in study["experiments"][name] else ("finetune",)
     examples = _examples(facts)
-    if labels != "all" and "labels_per_class" not in facts and "examples" in facts:
+    objective = entry["objective"]["name"]
+    read = signatures.constant(objective, "FIELDS", ("label",))
+    if labels != "all" and "label" not in read and signatures.constant(objective, "METRICS", ()):
+        yield (*at, "labels_per_class"), f"{labels}: {objective} reads no labels; write all"
+    elif labels != "all" and "labels_per_class" not in facts and "examples" in facts:
         yield (*at, "labels_per_class"), f"{labels}: this data set has no classes; write all"
     elif labels != "all" and available and labels > available:
         what = f"{labels} is more than the rarest class has: at most {available}, or all"

@@ -55,8 +55,7 @@ def _finetune(job: Job) -> None:
             training.read(job, objective, split) for split in ("train", "validation")
         )
         if job.settings["labels_per_class"] != "all":
-            rows = labelled(train["label"], job.settings["labels_per_class"], job.seed)
-            train = {name: tensor[rows] for name, tensor in train.items()}
+            train = few(train, job.settings["labels_per_class"], job.seed)
     job.ledger.enter("build")
     training.fit(job, objective, train, validation)
     job.metrics["labels"] = len(train["label"]) if "label" in train else 0
@@ -72,6 +71,19 @@ def _vocabularies(job: Job) -> tuple[dict[str, int], dict[str, int]] | None:
     if before.get_vocab() == now.get_vocab():
         return None
     return vocabularies.meanings(before), vocabularies.meanings(now)
+
+
+def few(train: dict[str, Tensor], per_class: int, seed: int) -> dict[str, Tensor]:
+    """The examples that `labelled` chooses.
+
+    Raises:
+        JobError: the objective reads no labels, or a class has fewer.
+    """
+    if "label" not in train:
+        what = f"labels_per_class: {per_class}: the objective reads no labels"
+        raise JobError(f"{what}: write all", Exit.DATA)
+    rows = labelled(train["label"], per_class, seed)
+    return {name: tensor[rows] for name, tensor in train.items()}
 
 
 def labelled(labels: Tensor, per_class: int, seed: int) -> Tensor:

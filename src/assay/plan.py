@@ -1,6 +1,7 @@
 """From a study to its runs: what each is, what it needs and where it stands. No torch here."""
 
 import platform
+from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -148,10 +149,10 @@ class Plan:
         if not known:
             return {}
         found = {
-            f"{kind}.{key}": known[settings[kind][key]]
+            f"{kind}.{key}": known[path]
             for kind in plugins.KINDS
             if kind in settings
-            for key in signatures.paths(kind, settings[kind])
+            for key, path in signatures.paths(kind, settings[kind]).items()
         }
         return {"sources": found} if found else {}
 
@@ -168,8 +169,15 @@ class Plan:
         return identity.digest([report, identity.texts("assay/templates")])
 
     def links(self) -> dict[str, str]:
-        """Path without a digest -> the folder of the current run, for people."""
-        return {f"{LINKS}/{self.name}/{run.title}": run.folder for run in self.runs}
+        """Path without a digest -> the folder of the current run, for people.
+
+        Where a study has one data set with several settings, their paths end with the digest.
+        """
+        named = Counter(run.title for run in self.runs)
+        return {
+            f"{LINKS}/{self.name}/{run.title if named[run.title] == 1 else _full(run)}": run.folder
+            for run in self.runs
+        }
 
     def select(self, target: str) -> list[str]:
         """The records behind a word or path that a person typed; empty where it names no run.
@@ -190,7 +198,11 @@ def _without(entry: dict[str, Any], *keys: str) -> dict[str, Any]:
     return {key: value for key, value in entry.items() if key not in keys}
 
 
+def _full(run: Run) -> str:
+    return f"{run.title}-{run.digest}"
+
+
 def _called(run: Run) -> Iterable[str]:
     short = run.title
-    named = {run.name} if run.stage != "prepare" else set()
+    named = {run.name} if run.stage != "prepare" else {_full(run)}
     return {run.stage, f"{run.stage}/{run.name}", short, f"results/{short}", run.folder, *named}

@@ -42,11 +42,12 @@ def _prepare(job: Job) -> None:
     dataset = plugins.load("dataset", name)
     if job.execution.data_folder:
         os.environ[downloads.OWN] = job.execution.data_folder
-    with tempfile.TemporaryDirectory(dir=job.output) as aside, job.ledger.spend("data"):
+    # Below what is for a killed run alone: nothing of it can come among the run's files.
+    with tempfile.TemporaryDirectory(dir=job.resume_folder) as aside, job.ledger.spend("data"):
         tempfile.tempdir = aside  # what a data set puts aside may be too much for the system's
         made = dataset.prepare(**options)
         tables, found = made if isinstance(made, tuple) else (made, {})
-        facts = {"input": "image", **dataset.FACTS, **found}
+        facts = {"input": "image", "title": name, **dataset.FACTS, **found}
         _check(name, tables, facts)
         if facts["input"] == "text":
             tables, found = texts.tokenize(job, tables, facts, Path(aside))

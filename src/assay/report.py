@@ -85,7 +85,7 @@ def _page(found: tables.Tables, drawn: list[dict[str, str]]) -> str:
         lstrip_blocks=True,
     )
     template = environment.get_template("index.html.j2")
-    study = found.study
+    study, (data, others) = found.study, _data(found)
     return template.render(
         study=study,
         answer=cells.answer(found),
@@ -96,7 +96,9 @@ def _page(found: tables.Tables, drawn: list[dict[str, str]]) -> str:
         figures=drawn,
         missing=[row for row in cells.results(found) if row["reason"]],
         environments=_environments(found),
-        data=_data(found),
+        data=data,
+        other_data=others,
+        monitored=_monitored(found),
         generated=_generated(found),
         clocks=clock.WORDS,
         no_energy=_no_energy(found),
@@ -106,11 +108,24 @@ def _page(found: tables.Tables, drawn: list[dict[str, str]]) -> str:
     )
 
 
-def _data(found: tables.Tables) -> list[dict[str, Any]]:
-    """What each data set states, if it has been prepared; the one that is tested on first."""
-    first = found.study["prepare"]["dataset"]["name"]
-    prepared = [one for one in found.records.values() if one["stage"] == "prepare"]
-    return [one["facts"] for one in sorted(prepared, key=lambda one: one["name"] != first)]
+def _data(found: tables.Tables) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
+    """What the data sets state, as far as prepared: those that experiments learn from, others."""
+    folders = {one["parents"]["data"]["folder"] for one in _finetuned(found)}
+    prepared = [(f, one) for f, one in found.records.items() if one["stage"] == "prepare"]
+    return (
+        [one["facts"] for folder, one in prepared if folder in folders],
+        [one["facts"] for folder, one in prepared if folder not in folders],
+    )
+
+
+def _monitored(found: tables.Tables) -> str:
+    """What validations measure to choose weights, and the target is held against."""
+    names = {one["monitor"]["metric"] for one in _finetuned(found)}
+    return " or ".join(sorted(names)).replace("_", " ")
+
+
+def _finetuned(found: tables.Tables) -> list[dict[str, Any]]:
+    return [one for one in found.records.values() if one["stage"] == "finetune"]
 
 
 def _generated(found: tables.Tables) -> list[dict[str, str]]:

@@ -1,6 +1,7 @@
 """What a plug-in takes and states, read from its text: nothing is imported."""
 
 import ast
+from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -9,6 +10,8 @@ from typing import Any
 from assay import identity, plugins
 
 BOUNDS = {"Gt": ">", "Ge": ">=", "Lt": "<", "Le": "<="}
+PATHS = ("Path", "pathlib.Path")  # either of them in a union, too, stands for the user's files
+INHERITED = "def __init__(self, **inherited): pass"  # of a class that defines none
 
 
 @dataclass(frozen=True)
@@ -28,6 +31,9 @@ class Parameter:
     choices: tuple[Any, ...]
     required: bool
     nullable: bool
+
+
+FILES = Parameter("Path", (), (), required=False, nullable=False)
 
 
 class PluginError(ValueError):
@@ -69,7 +75,28 @@ def parameters(kind: str, name: str) -> dict[str, Parameter]:
         without = [None] * (len(placed) - len(arguments.defaults))
         pairs += zip(placed, [*without, *arguments.defaults], strict=True)
         pairs = [pair for pair in pairs if pair[0].arg not in ("self", "facts")]
-    return {argument.arg: _parameter(argument.annotation, default) for argument, default in pairs}
+    return {argument.arg: parameter(argument.annotation, default) for argument, default in pairs}
+
+
+def is_library(model: str) -> bool:
+    """Whether a model's file takes the name of a network of another library."""
+    return len(_entry_point("model", model).args.args) > 1
+
+
+@cache
+def inputs(model: str) -> tuple[str, ...] | None:
+    """What a model's file says that it takes, `image` or `text`; None where it does not say."""
+    if plugins.is_own("model", model):
+        return None
+    for node in _tree("model", model).body:
+        if isinstance(node, ast.Assign) and ast.unparse(node.targets[0]) == "INPUTS":
+            return ast.literal_eval(node.value)
+    return None
+
+
+def is_open(kind: str, name: str) -> bool:
+    """Whether something of the user's may take more than its own text tells."""
+    return plugins.is_own(kind, name) and _entry_point(kind, name).args.kwarg is not None
 
 
 def _entry_point(kind: str, name: str) -> ast.FunctionDef:
@@ -90,7 +117,7 @@ def _entry_point(kind: str, name: str) -> ast.FunctionDef:
                 if isinstance(item, ast.FunctionDef) and item.name == function:
                     return item
             if own:
-                return ast.parse("def __init__(self): pass").body[0]  # type: ignore[return-value]
+                return ast.parse(INHERITED).body[0]  # type: ignore[return-value]
             raise _fault(kind, name, f"class {wanted} has no __init__")
     raise _fault(kind, name, f"it defines no `{wanted}`")
 
@@ -110,20 +137,20 @@ def _path(kind: str, name: str) -> Path:
     return plugins.path(kind, first)
 
 
-def _parameter(annotation: ast.expr | None, default: ast.expr | None) -> Parameter:
+def parameter(annotation: ast.expr | None, default: ast.expr | None) -> Parameter:
     """`Annotated[int, Gt(0)]` -> int, with the bound `> 0`."""
     bounds = []
     annotation, nullable = _without_none(annotation)
-    if isinstance(annotation, ast.Subscript) and ast.unparse(annotation.value) == "Annotated":
+    if isinstance(annotation, ast.Subscript) and _last(annotation.value) == "Annotated":
         annotation, *constraints = annotation.slice.elts  # type: ignore[attr-defined]
         annotation, within = _without_none(annotation)
         nullable |= within
         for constraint in constraints:
-            if isinstance(constraint, ast.Call) and ast.unparse(constraint.func) in BOUNDS:
+            if isinstance(constraint, ast.Call) and _last(constraint.func) in BOUNDS:
                 limit = ast.literal_eval(constraint.args[0])
-                bounds.append((BOUNDS[ast.unparse(constraint.func)], limit))
+                bounds.append((BOUNDS[_last(constraint.func)], limit))
     choices: tuple[Any, ...] = ()
-    if isinstance(annotation, ast.Subscript) and ast.unparse(annotation.value) == "Literal":
+    if isinstance(annotation, ast.Subscript) and _last(annotation.value) == "Literal":
         found = ast.literal_eval(annotation.slice)
         choices = found if isinstance(found, tuple) else (found,)
     type_name = ast.unparse(annotation) if annotation else "Any"
@@ -131,19 +158,54 @@ def _parameter(annotation: ast.expr | None, default: ast.expr | None) -> Paramet
 
 
 def _without_none(annotation: ast.expr | None) -> tuple[ast.expr | None, bool]:
-    """`int | None` -> int, and whether there was a None."""
-    if isinstance(annotation, ast.BinOp) and ast.unparse(annotation.right) == "None":
-        return annotation.left, True
-    return annotation, False
+    """`int | None` -> int, and whether there was a None; a path counts before what else may be."""
+    if annotation is None:
+        return None, False
+    members = list(_members(annotation))
+    others = [each for each in members if ast.unparse(each) != "None"]
+    nullable = len(others) < len(members)
+    if any(ast.unparse(each) in PATHS for each in others):
+        return ast.Name("Path"), nullable
+    return (others[0] if len(others) == 1 else annotation), nullable
 
 
-def paths(kind: str, settings: dict[str, Any]) -> list[str]:
-    """The settings of a plug-in that name files of the user's own, where they are given."""
+def _members(annotation: ast.expr) -> Iterator[ast.expr]:
+    """The types of a union, however it is written."""
+    if isinstance(annotation, ast.Constant) and isinstance(annotation.value, str):
+        yield from _members(ast.parse(annotation.value, mode="eval").body)
+    elif isinstance(annotation, ast.BinOp):
+        yield from _members(annotation.left)
+        yield from _members(annotation.right)
+    elif isinstance(annotation, ast.Subscript) and _last(annotation.value) in ("Union", "Optional"):
+        inner = annotation.slice
+        for each in inner.elts if isinstance(inner, ast.Tuple) else [inner]:
+            yield from _members(each)
+        if _last(annotation.value) == "Optional":
+            yield ast.Constant(None)
+    else:
+        yield annotation
+
+
+def _last(name: ast.expr) -> str:
+    """`typing.Literal` -> Literal."""
+    return ast.unparse(name).rpartition(".")[2]
+
+
+def paths(kind: str, settings: dict[str, Any]) -> dict[str, Any]:
+    """Setting -> path, of the user's own files that a plug-in's settings name.
+
+    The `arguments` of a `module` of the user's are such settings by that module's signature.
+    """
     try:
         takes = parameters(kind, settings["name"])
     except PluginError:
-        return []  # another library's code, which may be anywhere
-    return [k for k, p in takes.items() if p.type == "Path" and settings.get(k) is not None]
+        return {}  # another library's code, which may be anywhere
+    found = {k: settings.get(k) for k, each in takes.items() if each.type == "Path"}
+    module, given = settings.get("module"), settings.get("arguments")
+    if kind == "objective" and isinstance(module, str) and plugins.CODE.fullmatch(module) and given:
+        inner = paths("model", {**given, "name": module})
+        found |= {f"arguments.{key}": value for key, value in inner.items()}
+    return {key: value for key, value in found.items() if value is not None}
 
 
 def _fault(kind: str, name: str, what: str) -> PluginError:

@@ -7,6 +7,8 @@ import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
+from functools import reduce
+from operator import getitem
 from pathlib import Path
 from typing import Any
 
@@ -41,9 +43,15 @@ def digest(value: str) -> str:
     """A digest of the files that a setting stands for, their names below the folder included."""
     known = _known()
     paths = listed(value)
-    with ThreadPoolExecutor() as pool:
-        digests = list(pool.map(lambda path: _digest(path, known), paths))
-    _keep(known)
+    found = {path: _kept(path, known) for path in paths}
+    unknown = [path for path, made in found.items() if made is None]
+    with ThreadPoolExecutor() as pool:  # for those alone: to hand one over takes longer than a look
+        found.update(
+            zip(unknown, pool.map(lambda path: _digest(path, known), unknown), strict=True)
+        )
+    if unknown:
+        _keep(known)
+    digests = [found[path] for path in paths]
     above = value if Path(value).is_dir() else os.path.commonpath([path.parent for path in paths])
     names = [path.relative_to(above).as_posix() for path in paths]
     return identity.digest(list(zip(names, digests, strict=True)))
@@ -59,8 +67,7 @@ def check(settings: dict[str, Any]) -> None:
         JobError: they were changed since.
     """
     for name, wanted in settings.get("sources", {}).items():
-        kind, _, key = name.partition(".")
-        value = settings[kind][key]
+        value = reduce(getitem, name.split("."), settings)
         try:
             found = digest(value)
         except OSError as error:
@@ -83,16 +90,22 @@ def _below(folder: str, within: tuple[str, ...] = ()) -> Iterator[Path]:
             yield Path(path)
 
 
+def _kept(path: Path, known: dict[str, list]) -> str | None:
+    """The digest of a file that has not changed since it was noted."""
+    *version, made = known.get(str(path.absolute()), [None])
+    return made if version == _version(os.stat(path)) else None
+
+
 def _digest(path: Path, known: dict[str, list]) -> str:
     found = path.stat()
-    version = [found.st_size, found.st_mtime_ns, found.st_ctime_ns, found.st_ino]
-    name = str(path.absolute())
-    if name in known and known[name][:-1] == version:
-        return known[name][-1]
     made = files.sha256(path)
     if time.time() - found.st_ctime > SETTLED_SECONDS:
-        known[name] = [*version, made]
+        known[str(path.absolute())] = [*_version(found), made]
     return made
+
+
+def _version(found: os.stat_result) -> list[int]:
+    return [found.st_size, found.st_mtime_ns, found.st_ctime_ns, found.st_ino]
 
 
 def _known() -> dict[str, list]:

@@ -35,7 +35,7 @@ def read(path: Path, changes: dict[str, Any] | None = None) -> dict[str, Any]:
     study = _merge(_parse(path, lines), changes)
     study = _with_plain_numbers(study)
     for check in checks.ALL:
-        problems = list(check(study))
+        problems = list(dict.fromkeys(check(study)))
         if problems:
             raise StudyError(_message(path, lines, changes, problems))
     return {
@@ -49,7 +49,7 @@ def read(path: Path, changes: dict[str, Any] | None = None) -> dict[str, Any]:
 def _sources(study: dict[str, Any]) -> dict[str, dict[str, str]]:
     """What stands in the user's own files that a study names, as digests."""
     chosen = [(kind, settings) for kind, _, settings in checks.chosen(study)]
-    paths = {settings[key] for kind, settings in chosen for key in signatures.paths(kind, settings)}
+    paths = {path for one in chosen for path in signatures.paths(*one).values()}
     return {"sources": {path: sources.digest(path) for path in sorted(paths)}} if paths else {}
 
 

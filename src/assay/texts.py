@@ -53,7 +53,7 @@ def tokenize(
 def _alike(made: dict[str, dict[str, np.ndarray]]) -> int:
     """How many rows that train are those of another split as well, once they are cut."""
     rows = {split: [row.tobytes() for row in fields["tokens"]] for split, fields in made.items()}
-    others = {*rows["validation"], *rows["test"]}
+    others = {row for split in rows.keys() - {"train"} for row in rows[split]}
     return sum(row in others for row in rows["train"])
 
 
@@ -86,7 +86,7 @@ def _stream(encoded: Iterable[np.ndarray], end: int | None, path: Path) -> np.nd
 def _rows(
     encoded: Iterable[np.ndarray], facts: dict[str, Any], padding: int | None, count: int
 ) -> tuple[np.ndarray, int]:
-    """A row per document; and how many tokens are none of padding."""
+    """A row per document; and how many tokens the documents have, like their bytes uncut."""
     if padding is None:
         raise JobError("the tokenizer has no token for padding: choose another", Exit.DATA)
     length, total = facts["tokens_per_text"], 0
@@ -94,5 +94,5 @@ def _rows(
     for row, document in zip(rows, encoded, strict=True):
         kept = document[:length]
         row[: len(kept)] = kept
-        total += len(kept)
+        total += len(document)
     return rows, total

@@ -9,6 +9,8 @@ from torch import Tensor, nn
 
 from assay import resizing
 
+INPUTS = ("image",)
+
 
 class ConvolutionalNetwork(nn.Module):
     """Images (n, channels, height, width) -> features (n, `features`)."""

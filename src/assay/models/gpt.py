@@ -20,6 +20,7 @@ from annotated_types import Ge, Gt, Le, Lt
 from torch import Tensor, nn
 from torch.nn import functional
 
+INPUTS = ("text",)
 LONGEST_WAVE = 10_000  # tokens in a radian of the slowest rotation, by Su et al.
 
 

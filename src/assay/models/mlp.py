@@ -5,6 +5,7 @@ from typing import Any, Literal
 
 from torch import Tensor, nn
 
+INPUTS = ("image",)
 ACTIVATIONS = {"relu": nn.ReLU, "gelu": nn.GELU}
 
 

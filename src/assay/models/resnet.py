@@ -17,6 +17,7 @@ from torch.nn import functional
 
 from assay import resizing
 
+INPUTS = ("image",)
 SMALLEST_PIXELS = 8  # it halves an image three times
 
 

@@ -13,6 +13,7 @@ from assay import hub, own
 from assay.faults import Exit, JobError
 from assay.models import _torchvision
 
+INPUTS = ("image",)
 UNTRAINED = (0.5,)  # mean and deviation of what a network with random weights gets: from -1 to 1
 FILES = ("model.safetensors", "pytorch_model.bin")
 

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from assay import hub, own
 from assay.faults import Exit, JobError
 
+INPUTS = ("text",)
 FILES = ("*.json", "*.safetensors")
 TRIAL = 8  # tokens on which a network is tried
 FAULTS = (OSError, ValueError, KeyError, TypeError, RuntimeError, AttributeError, ImportError,

@@ -11,6 +11,8 @@ from torch.nn import functional
 from assay import resizing
 from assay.faults import Exit, JobError
 
+INPUTS = ("image",)
+
 
 class VisionTransformer(nn.Module):
     """Images (n, channels, height, width) -> features (n, `features`).

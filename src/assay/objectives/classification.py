@@ -56,9 +56,12 @@ class Classification(pl.LightningModule):
             crop_pixels: shift each image by up to so many pixels.
 
         Raises:
-            JobError: images are to be changed, and the data are texts.
+            JobError: the data have no labels, or are texts and images are to be changed.
         """
         super().__init__()
+        if "classes" not in facts:
+            what = "objective classification: it learns labels, and the data have none"
+            raise JobError(f"{what}: name other data", Exit.DATA)
         self.input = "tokens" if facts.get("input") == "text" else "image"
         self.padding = facts.get("padding")
         if self.input == "tokens" and (augmentation or mirror or crop_pixels):
