@@ -159,6 +159,13 @@ BROKEN = {
         "there is no module mine.net: put its file below",
     ),
     "no module at all": (put("model", {"name": "a b:c"}), "'a b:c' is no package.module:name"),
+    "a comparison of other data": (
+        lambda found: (
+            found["prepare"].update(further={"more": {"dataset": {"name": "mnist"}}}),
+            found["experiments"]["scratch_few"].update(data="more"),
+        ),
+        "finetuned_few and scratch_few are tested on other data",
+    ),
     "files that are not there": (
         put(
             "prepare/dataset",

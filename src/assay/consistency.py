@@ -137,6 +137,23 @@ def _experiment(study: dict[str, Any], name: str, entry: dict[str, Any]) -> Prob
         yield from _steps(place, entry, examples, study["devices"])
 
 
+def _apart(study: dict[str, Any], *names: str) -> str | None:
+    """Why the scores of two experiments cannot be compared; None where they can."""
+    known, used = plan.data(study), plan.complete(study)
+    found = [known[used[name].get("data", plan.MAIN)] for name in names]
+    if found[0]["dataset"] != found[1]["dataset"]:
+        return "are tested on other data, so their scores cannot be compared: delete one"
+    for number, entry in enumerate(found):
+        while lender := plan.lender(entry):
+            entry = known[lender]
+        found[number] = entry
+    metric = study["report"]["metric"]
+    per_token = any(used[n]["objective"]["name"] == "next_token" for n in names)
+    if found[0] != found[1] and per_token and metric != "bits_per_byte":
+        return f"have other tokenizers, so {metric} cannot be compared: take bits_per_byte"
+    return None
+
+
 def _steps(place: tuple, entry: dict[str, Any], examples: int | None, devices: int) -> Problems:
     steps, every = entry["steps"], entry["validate_every_steps"]
     if steps % every:
@@ -186,6 +203,9 @@ def report(study: dict[str, Any]) -> Problems:
                 yield place, f"there is no experiment {value!r}{nearest(value, experiments)}"
         if name in baselines:
             yield place, f"{name} is compared with itself: name another"
+        for other in baselines:
+            if {name, other} <= set(experiments) and (why := _apart(study, name, other)):
+                yield place, f"{name} and {other} {why}"
     available = signatures.functions("figures")
     for number, name in enumerate(study["report"]["figures"]):
         if name not in available:

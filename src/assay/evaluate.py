@@ -12,7 +12,7 @@ import torch
 from jsonargparse import auto_cli
 
 from assay import adaptation, execution, files, outputs, randomness, training
-from assay.batches import InOrder, moved
+from assay.batches import InOrder, home, moved
 from assay.execution import Execution
 from assay.faults import Exit, JobError
 from assay.job import Job, run
@@ -54,16 +54,21 @@ def _evaluate(job: Job) -> None:
             job.ledger.synchronize = torch.cuda.synchronize
     with job.ledger.spend("data"):
         test = training.read(job, objective, "test")
-        test = {name: moved(tensor, device) for name, tensor in test.items()}
+        place = home(test, device)
+        test = {name: moved(tensor, place) for name, tensor in test.items()}
     with job.timed("predict"), torch.inference_mode(), training.autocast(job.settings):
-        batches = InOrder(test, job.settings["batch_size"])
-        tables = [objective.predict_step(batch, index) for index, batch in enumerate(batches)]
+        batches = enumerate(InOrder(test, job.settings["batch_size"]))
+        tables = [
+            objective.predict_step({name: moved(t, device) for name, t in batch.items()}, index)
+            for index, batch in batches
+        ]
         predictions = {
             name: _numbers(torch.cat([table[name] for table in tables])) for name in tables[0]
         }
     job.metrics = _measured(objective, predictions)
     if "generate" in job.settings and hasattr(objective, "generate"):
-        with job.ledger.spend("predict"), torch.inference_mode():
+        precise = training.autocast(job.settings)
+        with job.ledger.spend("predict"), torch.inference_mode(), precise:
             _generate(job, objective)
     with job.ledger.spend("write"):
         files.write(job.output / outputs.PREDICTIONS, _as_csv(predictions).encode())

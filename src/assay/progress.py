@@ -23,7 +23,8 @@ class Progress:
     def start(self, job: int, stage: str, words: Sequence[str]) -> str:
         """A job starts. Returns the line to show."""
         title = " ".join(words) if len(words) < 3 else f"{words[0]} {words[1]} seed {words[2]}"
-        title = stage if stage in ("prepare", "report", "all") else title
+        title = " ".join(words[:2]) if stage == "prepare" else title  # a data set has no seed
+        title = stage if stage in ("report", "all") else title
         self.running[job] = (stage, title, time.monotonic())
         return "" if stage == "all" else f"{_now()}  start  {title}"
 
