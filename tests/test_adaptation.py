@@ -126,6 +126,22 @@ def test_a_backbone_starts_from_one_of_another_context_and_vocabulary(tmp_path: 
     )
 
 
+@pytest.mark.parametrize("settings", ({"lora": {"rank": 2, "alpha": 4}}, {"trained_blocks": 1}))
+def test_what_stands_for_new_tokens_learns_whatever_else_does_not(
+    settings: dict, tmp_path: Path
+) -> None:
+    path = tmp_path / "weights"
+    save_file(built().state_dict(), path)
+    old = {f"word{number}": number for number in range(7)}
+    for new, learns in ((old | {"word6": 5, "word5": 6}, False), ({**old, "new": 0}, True)):
+        module = built(seed=1)
+        anew = adaptation.start(module, path, (old, new))
+        adaptation.add(module, settings, 0)
+        adaptation.choose(module, settings, anew)
+        assert module.backbone.embedding.weight.requires_grad == learns
+        assert not module.backbone.blocks[0].first.weight.requires_grad
+
+
 def test_weights_of_another_network_are_refused_by_name(tmp_path: Path) -> None:
     path = tmp_path / "weights"
     save_file({"backbone.other": torch.zeros(2)}, path)

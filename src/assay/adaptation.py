@@ -1,6 +1,6 @@
 """How a network is adapted: from which weights it starts, which of them learn and how fast."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -62,12 +62,15 @@ def add(objective: LightningModule, settings: dict[str, Any], seed: int) -> None
         parametrize.register_parametrization(module, "weight", added)
 
 
-def choose(objective: LightningModule, settings: dict[str, Any]) -> list[str]:
+def choose(
+    objective: LightningModule, settings: dict[str, Any], anew: Sequence[nn.Parameter] = ()
+) -> list[str]:
     """Switch off the gradients of what does not learn.
 
     Args:
         settings: perhaps with `frozen` (parts), `trained_blocks` (the last of the backbone, and
             what comes after them) or `lora` (nothing of the backbone but what was added).
+        anew: what stands for new tokens: it learns too, unless it is of a frozen part.
 
     Returns:
         The modules that are frozen as a whole: they stay in evaluation mode.
@@ -78,13 +81,17 @@ def choose(objective: LightningModule, settings: dict[str, Any]) -> list[str]:
     frozen = list(settings.get("frozen", []))
     for part in frozen:
         objective.get_submodule(part).requires_grad_(False)
+    kept = {id(parameter) for parameter in anew}
     if settings.get("lora"):
         for name, parameter in objective.backbone.named_parameters():
-            parameter.requires_grad_(".parametrizations." in f".{name}" and ".original" not in name)
+            added = ".parametrizations." in f".{name}" and ".original" not in name
+            if not added and id(parameter) not in kept:
+                parameter.requires_grad_(False)
     if settings.get("trained_blocks") is not None:
         depths, last = _depths(objective.backbone)
         for name, parameter in objective.backbone.named_parameters():
-            parameter.requires_grad_(depths[name] > last - settings["trained_blocks"])
+            if depths[name] <= last - settings["trained_blocks"] and id(parameter) not in kept:
+                parameter.requires_grad_(False)
         frozen += _still(objective.backbone, BACKBONE.rstrip("."))
     if not any(parameter.requires_grad for parameter in objective.parameters()):
         raise JobError("nothing of the network is left that learns: freeze less of it", Exit.CODE)
@@ -117,7 +124,7 @@ def start(
     objective: LightningModule,
     path: Path,
     vocabularies: tuple[dict[str, int], dict[str, int]] | None = None,
-) -> None:
+) -> list[nn.Parameter]:
     """Let an objective's backbone start from that of a pretraining.
 
     Where it was trained for inputs of another size, the backbone's own `fitted` makes it fit. What
@@ -127,6 +134,9 @@ def start(
     Args:
         path: the pretraining's weights.
         vocabularies: token -> id, of the pretraining and of this training, where they differ.
+
+    Returns:
+        What stands for tokens, where some of them are new.
 
     Raises:
         JobError: the weights are not those of such a backbone.
@@ -142,6 +152,9 @@ def start(
         what = f"{path} holds another network, which cannot be made to fit: {_line(error)}"
         raise JobError(what, Exit.DATA) from error
     _put(objective, {f"{BACKBONE}{name}": t for name, t in weights.items()}, BACKBONE, path)
+    if not vocabularies or vocabularies[1].keys() <= vocabularies[0].keys():
+        return []
+    return [backbone.get_parameter(name) for name in backbone.VOCABULARY_WEIGHTS]
 
 
 def _translated(

@@ -46,9 +46,10 @@ def _finetune(job: Job) -> None:
     training.set_up(job.settings)
     with job.ledger.spend("build"):
         objective = training.build(job.settings, job.parents["data"]["facts"], job.seed)
+        anew = []
         if "weights" in job.folders:
             weights = job.file("weights", outputs.WEIGHTS)
-            adaptation.start(objective, weights, _vocabularies(job))
+            anew = adaptation.start(objective, weights, _vocabularies(job))
         adaptation.add(objective, job.settings, job.seed)
     with job.ledger.spend("data"):
         train, validation = (
@@ -57,7 +58,7 @@ def _finetune(job: Job) -> None:
         if job.settings["labels_per_class"] != "all":
             train = few(train, job.settings["labels_per_class"], job.seed)
     job.ledger.enter("build")
-    training.fit(job, objective, train, validation)
+    training.fit(job, objective, train, validation, anew)
     job.metrics["labels"] = len(train["label"]) if "label" in train else 0
 
 

@@ -6,6 +6,7 @@ import io
 import logging
 import os
 import warnings
+from collections.abc import Sequence
 from typing import Any
 
 import pytorch_lightning as pl
@@ -124,6 +125,7 @@ def fit(
     objective: pl.LightningModule,
     train: dict[str, Tensor],
     validation: dict[str, Tensor],
+    anew: Sequence[torch.nn.Parameter] = (),
 ) -> None:
     """Train an objective, and write the weights of its best validation and its history.
 
@@ -137,12 +139,13 @@ def fit(
         objective: trained in place. It may bring its own `configure_optimizers`.
         train: tensors (n, ...) by field.
         validation: likewise; the only data that decides which weights are kept.
+        anew: of the weights, those that begin anew and so learn even where others like them do not.
 
     Raises:
         JobError: the loss is no longer finite, or the job has to stop.
     """
     settings = job.settings
-    frozen = adaptation.choose(objective, settings)
+    frozen = adaptation.choose(objective, settings, anew)
     if not pl.utilities.model_helpers.is_overridden("configure_optimizers", objective):
         objective.configure_optimizers = lambda: optimizers.adamw(objective, settings)
     state = checkpoints.left(job.resume_folder)
