@@ -159,6 +159,10 @@ BROKEN = {
         "there is no module mine.net: put its file below",
     ),
     "no module at all": (put("model", {"name": "a b:c"}), "'a b:c' is no package.module:name"),
+    "texts from what cannot write": (
+        put("evaluate/generate", {"prompts": ["a"], "tokens": 1, "temperature": 1, "top_k": 1}),
+        "evaluate.generate: classification cannot generate text: delete it",
+    ),
     "a comparison of other data": (
         lambda found: (
             found["prepare"].update(further={"more": {"dataset": {"name": "mnist"}}}),

@@ -87,6 +87,7 @@ def of_labels() -> dict:
     """The same texts, to tell which class a text of the table is of."""
     found = study()
     found["study"] = "labels"
+    del found["evaluate"]["generate"]
     found["finetune"] |= {
         "data": "table",
         "objective": {"name": "classification", "label_smoothing": 0.0, "augmentation": 0.0},

@@ -192,6 +192,12 @@ def report(study: dict[str, Any]) -> Problems:
             what = f"{study['report']['metric']!r} is not measured by {entry['objective']['name']}"
             yield ("report", "metric"), what + nearest(study["report"]["metric"], measured)
             break
+    used = {entry["objective"]["name"] for entry in plan.complete(study).values()}
+    if "generate" in study["evaluate"] and not any(
+        signatures.defines(name, "generate") for name in used
+    ):
+        what = f"{' and '.join(sorted(used))} cannot generate text: delete it"
+        yield ("evaluate", "generate"), what
     target = study["report"]["target"]
     if study["report"]["metric"].endswith("accuracy") and not 0 < target <= 1:
         yield ("report", "target"), f"{target} is no accuracy: write a number from 0 to 1"

@@ -226,6 +226,18 @@ def constant(objective: str, name: str, default: Any) -> Any:
 
 
 @cache
+def defines(objective: str, method: str) -> bool:
+    """Whether an objective's class defines a method."""
+    name = plugins.class_name(plugins.split(objective)[0])
+    return any(
+        isinstance(item, ast.FunctionDef) and item.name == method
+        for node in _tree("objective", objective).body
+        if isinstance(node, ast.ClassDef) and node.name == name
+        for item in node.body
+    )
+
+
+@cache
 def functions(module: str) -> list[str]:
     """The public functions that a module of the package defines at its top level."""
     tree = identity.parsed(plugins.FOLDER / f"{module}.py")
