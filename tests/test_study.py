@@ -163,6 +163,9 @@ BROKEN = {
         put("evaluate/generate", {"prompts": ["a"], "tokens": 1, "temperature": 1, "top_k": 1}),
         "evaluate.generate: classification cannot generate text: delete it",
     ),
+    "a folder of data that is not there": (
+        put("execution/data_folder", "nowhere"), "nowhere: there is no such folder",
+    ),
     "a comparison of other data": (
         lambda found: (
             found["prepare"].update(further={"more": {"dataset": {"name": "mnist"}}}),

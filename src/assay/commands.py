@@ -1,22 +1,29 @@
 """What the commands for people have in common: a study, a folder to themselves, a question."""
 
+import os
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from assay import identity, locks, study
+from assay import downloads, identity, locks, study
 from assay.plan import Plan, Run
 
 HINT = 4  # runs that a message names as examples
 
 
 def read(path: Path) -> Plan:
-    """The plan of a study's file, or an exit with what is wrong with it."""
+    """The plan of a study's file, or an exit with what is wrong with it.
+
+    A run that is made again looks for data where the study says.
+    """
     try:
-        return Plan(study.read(path))
+        plan = Plan(study.read(path))
     except (study.StudyError, identity.CodeError) as error:
         sys.exit(str(error))
+    if folder := plan.execution.get("data_folder"):
+        os.environ[downloads.OWN] = folder
+    return plan
 
 
 def chosen(plan: Plan, target: str | None) -> list[Run]:

@@ -21,6 +21,9 @@ def training(study: dict[str, Any]) -> Problems:
     execution = study.get("execution", {})
     if execution.get("timing") == "exclusive" and execution.get("jobs_per_gpu", 1) > 1:
         yield ("execution", "jobs_per_gpu"), "timing: exclusive gives each job its GPU: write 1"
+    folder = execution.get("data_folder")
+    if folder and not os.path.isdir(folder):
+        yield ("execution", "data_folder"), f"{folder}: there is no such folder: make or delete it"
     compiler = os.environ.get("CXX", "g++")
     if study["compile"] != "none" and not shutil.which(compiler):
         yield (
