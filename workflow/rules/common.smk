@@ -31,6 +31,11 @@ for variable, folder in (
         [folder, *(part for part in rest if part != folder)]
     )
 
+# A disk without room cuts compiled code off in its middle, and Python trusts what is left of it.
+if shutil.disk_usage(SOURCE).free < 50_000_000:
+    sys.dont_write_bytecode = True
+    os.environ["PYTHONDONTWRITEBYTECODE"] = "1"
+
 from assay import (
     cores,
     dates,
