@@ -34,7 +34,7 @@ for variable, folder in (
 # A disk without room cuts compiled code off in its middle, and Python trusts what is left of it.
 if shutil.disk_usage(SOURCE).free < 50_000_000:
     sys.dont_write_bytecode = True
-    os.environ["PYTHONDONTWRITEBYTECODE"] = "1"
+    os.environ.update(PYTHONDONTWRITEBYTECODE="1")
 
 from assay import (
     cores,
