@@ -4,7 +4,7 @@ import os
 import shutil
 from typing import Any
 
-from assay import devices, plan, signatures
+from assay import devices, metrics, plan, signatures
 from assay.wording import Problems, nearest
 
 ADAPTATIONS = ("frozen", "trained_blocks", "lora")  # ways to let a part of a network learn
@@ -63,14 +63,12 @@ def data(study: dict[str, Any]) -> Problems:
         elif len(seen) > 1 and "tokenizer" not in known[seen[-1]]:
             what = f"{seen[-1]} has no tokenizer: name data that has one"
             yield (*place, "tokenizer", "of"), what
-    for section in ("pretrain", "experiments"):
-        for name, entry in study[section].items():
-            if entry.get("data", plan.MAIN) not in known:
-                hint = nearest(entry["data"], known)
-                yield (section, name, "data"), f"there is no data {entry['data']!r}{hint}"
-    if study["finetune"].get("data", plan.MAIN) not in known:
-        hint = nearest(study["finetune"]["data"], known)
-        yield ("finetune", "data"), f"there is no data {study['finetune']['data']!r}{hint}"
+    sections = ("pretrain", "experiments")
+    named = {(part, name): entry for part in sections for name, entry in study[part].items()}
+    for place, entry in {**named, ("finetune",): study["finetune"]}.items():
+        if entry.get("data", plan.MAIN) not in known:
+            hint = nearest(entry["data"], known)
+            yield (*place, "data"), f"there is no data {entry['data']!r}{hint}"
 
 
 def _facts(study: dict[str, Any], entry: dict[str, Any]) -> dict[str, Any]:
@@ -140,10 +138,10 @@ def _experiment(study: dict[str, Any], name: str, entry: dict[str, Any]) -> Prob
         yield from _steps(place, entry, examples, study["devices"])
 
 
-def _apart(study: dict[str, Any], *names: str) -> str | None:
+def _apart(study: dict[str, Any], *entries: dict[str, Any]) -> str | None:
     """Why the scores of two experiments cannot be compared; None where they can."""
-    known, used = plan.data(study), plan.complete(study)
-    found = [known[used[name].get("data", plan.MAIN)] for name in names]
+    known = plan.data(study)
+    found = [known[entry.get("data", plan.MAIN)] for entry in entries]
     if found[0]["dataset"] != found[1]["dataset"]:
         return "are tested on other data, so their scores cannot be compared: delete one"
     for number, entry in enumerate(found):
@@ -151,7 +149,7 @@ def _apart(study: dict[str, Any], *names: str) -> str | None:
             entry = known[lender]
         found[number] = entry
     metric = study["report"]["metric"]
-    per_token = any(used[n]["objective"]["name"] == "next_token" for n in names)
+    per_token = any(entry["objective"]["name"] == "next_token" for entry in entries)
     if found[0] != found[1] and per_token and metric != "bits_per_byte":
         return f"have other tokenizers, so {metric} cannot be compared: take bits_per_byte"
     return None
@@ -184,7 +182,8 @@ def _steps(place: tuple, entry: dict[str, Any], examples: int | None, devices: i
 
 def report(study: dict[str, Any]) -> Problems:
     """Whether the report can show what it is to show."""
-    for name, entry in plan.complete(study).items():
+    experiments = plan.complete(study)
+    for name, entry in experiments.items():
         own = "objective" in study["experiments"][name]
         place = ("experiments", name) if own else ("finetune",)
         measured = signatures.constant(entry["objective"]["name"], "METRICS", ())
@@ -195,16 +194,15 @@ def report(study: dict[str, Any]) -> Problems:
             what = f"{study['report']['metric']!r} is not measured by {entry['objective']['name']}"
             yield ("report", "metric"), what + nearest(study["report"]["metric"], measured)
             break
-    used = {entry["objective"]["name"] for entry in plan.complete(study).values()}
+    used = {entry["objective"]["name"] for entry in experiments.values()}
     if "generate" in study["evaluate"] and not any(
         signatures.defines(name, "generate") for name in used
     ):
         what = f"{' and '.join(sorted(used))} cannot generate text: delete it"
         yield ("evaluate", "generate"), what
     target = study["report"]["target"]
-    if study["report"]["metric"].endswith("accuracy") and not 0 < target <= 1:
+    if metrics.is_share(study["report"]["metric"]) and not 0 < target <= 1:
         yield ("report", "target"), f"{target} is no accuracy: write a number from 0 to 1"
-    experiments = list(study["experiments"])
     for name, baselines in study["report"]["comparisons"].items():
         place = ("report", "comparisons", name)
         for value in (name, *baselines):
@@ -213,7 +211,9 @@ def report(study: dict[str, Any]) -> Problems:
         if name in baselines:
             yield place, f"{name} is compared with itself: name another"
         for other in baselines:
-            if {name, other} <= set(experiments) and (why := _apart(study, name, other)):
+            if name not in experiments or other not in experiments:
+                continue
+            if why := _apart(study, experiments[name], experiments[other]):
                 yield place, f"{name} and {other} {why}"
     available = signatures.functions("figures")
     for number, name in enumerate(study["report"]["figures"]):
