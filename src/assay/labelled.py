@@ -73,9 +73,7 @@ def collect(
         JobError: an image cannot be read and `skip` is false, or a split has none of a class, or
             the shares leave nothing to train.
     """
-    if sum(shares.values()) >= 1:
-        what = "validation_share and test_share leave nothing to train: their sum must be below 1"
-        raise JobError(what, Exit.DATA)
+    check_shares(shares)
     with _disk_named(tempfile.gettempdir()), tempfile.TemporaryFile(buffering=2**20) as file:
         table = _read(examples, file, where)
         if table.faults and not skip:
@@ -90,9 +88,9 @@ def collect(
     labels = np.array([numbers[name] for name in table.labels], np.int64)
     keys = _keys(table.digests)
     parts = division.divide(keys, labels.tolist(), table.given, shares)
-    _check(names, labels, parts, where)
-    if contradictions := _contradictions(keys, table.labels):
-        print(f"prepare: {contradictions} images have more than one class", flush=True)
+    check_classes("image", names, labels.tolist(), parts, where)
+    if contradicting := contradictions(keys, table.labels):
+        print(f"prepare: {contradicting} images have more than one class", flush=True)
     splits = _split(images, labels, parts)
     left_out = {"unreadable": len(table.faults), "repeated": parts.count(None)}
     if any(left_out.values()):
@@ -108,7 +106,7 @@ def collect(
         "examples": {split: len(fields["label"]) for split, fields in splits.items()},
         "labels_per_class": int(np.bincount(splits["train"]["label"]).min()),
         "left_out": left_out,
-        "contradictions": contradictions,
+        "contradictions": contradicting,
     }
 
 
@@ -175,8 +173,33 @@ def _keys(digests: list[tuple[bytes, bytes]]) -> list[bytes]:
     return [keys[pixels] for _, pixels in digests]
 
 
-def _check(names: list[str], labels: np.ndarray, parts: list[str | None], where: str) -> None:
-    found = Counter(zip(labels.tolist(), parts, strict=True))
+def check_shares(shares: Mapping[str, float]) -> None:
+    """Something must be left to train.
+
+    Raises:
+        JobError: it is not.
+    """
+    if sum(shares.values()) >= 1:
+        what = "validation_share and test_share leave nothing to train: their sum must be below 1"
+        raise JobError(what, Exit.DATA)
+
+
+def check_classes(
+    kind: str, names: Sequence[str], labels: Sequence[int], parts: Sequence[str | None], where: str
+) -> None:
+    """Each split must have some of each class.
+
+    Args:
+        kind: what the examples are, such as `image`.
+        names: of the classes.
+        labels: the class of each example.
+        parts: the split of each example; None where it is left out.
+        where: for messages.
+
+    Raises:
+        JobError: one has none.
+    """
+    found = Counter(zip(labels, parts, strict=True))
     empty = [
         f"{shown(name)}: none in {split}"
         for number, name in enumerate(names)
@@ -184,12 +207,12 @@ def _check(names: list[str], labels: np.ndarray, parts: list[str | None], where:
         if not found[number, split]
     ]
     if empty:
-        advice = "each split needs at least one image of each class that no other split has"
-        raise fault(where, "classes have too few different images", empty, advice)
+        advice = f"each split needs at least one {kind} of each class that no other split has"
+        raise fault(where, f"classes have too few different {kind}s", empty, advice)
 
 
-def _contradictions(keys: list[bytes], labels: list[str]) -> int:
-    """How many images have more than one class."""
+def contradictions(keys: Sequence[bytes], labels: Sequence[str]) -> int:
+    """How many different examples have more than one class."""
     pairs = set(zip(keys, labels, strict=True))
     return sum(count > 1 for count in Counter(key for key, _ in pairs).values())
 

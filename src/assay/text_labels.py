@@ -1,7 +1,6 @@
 """Texts with labels, made into the splits of a data set."""
 
 import hashlib
-from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -43,7 +42,7 @@ def collect(
         JobError: there is one class alone, or a split has none of a class, or the shares leave
             nothing to train.
     """
-    check_shares(shares)
+    labelled.check_shares(shares)
     names = labelled.ordered({example.label for example in examples})
     numbers = {name: number for number, name in enumerate(names)}
     labels = [numbers[example.label] for example in examples]
@@ -59,19 +58,8 @@ def collect(
         "labels_per_class": int(np.bincount(splits["train"]["label"]).min()),
         "tokens_per_text": tokens_per_text,
         "left_out": {"repeated": parts.count(None)},
-        "contradictions": _contradictions(keys, labels),
+        "contradictions": labelled.contradictions(keys, labels),
     }
-
-
-def check_shares(shares: Mapping[str, float]) -> None:
-    """Something must be left to train.
-
-    Raises:
-        JobError: it is not.
-    """
-    if sum(shares.values()) >= 1:
-        what = "validation_share and test_share leave nothing to train: their sum must be below 1"
-        raise JobError(what, Exit.DATA)
 
 
 def key(text: str) -> bytes:
@@ -85,16 +73,7 @@ def _check(
     if len(names) < 2:
         what = f"all texts have one label, {labelled.shown(names[0])}" if names else "has no text"
         raise JobError(f"{where}: {what}: there is nothing to classify", Exit.DATA)
-    found = Counter(zip(labels, parts, strict=True))
-    empty = [
-        f"{labelled.shown(name)}: none in {split}"
-        for number, name in enumerate(names)
-        for split in SPLITS
-        if not found[number, split]
-    ]
-    if empty:
-        advice = "each split needs at least one text of each class that no other split has"
-        raise labelled.fault(where, "classes have too few different texts", empty, advice)
+    labelled.check_classes("text", names, labels, parts, where)
 
 
 def _fields(
@@ -105,9 +84,3 @@ def _fields(
         "text": [examples[row].text for row in rows],
         "label": np.array([labels[row] for row in rows], np.int64),
     }
-
-
-def _contradictions(keys: Sequence[bytes], labels: Sequence[int]) -> int:
-    """How many texts have more than one label."""
-    pairs = set(zip(keys, labels, strict=True))
-    return sum(count > 1 for count in Counter(key for key, _ in pairs).values())

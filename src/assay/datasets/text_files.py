@@ -60,7 +60,7 @@ def prepare(
         JobError: no file is found, one is no text or empty, or they are too short to be cut.
     """
     shares = {"validation": validation_share, "test": test_share}
-    text_labels.check_shares(shares)
+    labelled.check_shares(shares)
     paths = _paths(str(files))
     keys = _looked_through(paths, labelled.shown(files))
     if len(set(keys)) < FEWEST_FILES:
