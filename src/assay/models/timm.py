@@ -9,7 +9,7 @@ from annotated_types import Gt
 from torch import Tensor, nn
 from torch.nn import functional
 
-from assay import hub, own
+from assay import hub, own, resizing
 from assay.faults import Exit, JobError
 from assay.models import _torchvision
 
@@ -74,8 +74,7 @@ class TimmNetwork(nn.Module):
             if name not in mine or tensor.shape == mine[name].shape:
                 continue
             if tensor.dim() == 4 and tensor.shape[::2] == mine[name].shape[::2]:
-                channels = mine[name].shape[1]
-                fitting[name] = tensor.sum(1, keepdim=True).repeat(1, channels, 1, 1) / channels
+                fitting[name] = resizing.to_channels(tensor, mine[name].shape[1])
             elif name == "network.pos_embed":
                 grid = self.network.patch_embed.grid_size
                 prefix = self.network.num_prefix_tokens
