@@ -55,7 +55,7 @@ class Batches(Dataset):
         self.size, self.per_round, self.workers, self.device = size, per_round, workers, device
         self.rank, self.ranks, self.share = rank, ranks, size // ranks
         self.home = HOST if workers else home(data, device)
-        self.data = {name: moved(tensor, self.home) for name, tensor in data.items()}
+        self.data = all_moved(data, self.home)
         self.count = len(next(iter(data.values())))
         self.next = 0
         self.gathered = self._gathered()
@@ -144,6 +144,11 @@ def moved(tensor: Tensor, device: torch.device) -> Tensor:
     shape, strides, start = tensor.shape, tensor.stride(), tensor.storage_offset()
     length = sum((size - 1) * stride for size, stride in zip(shape, strides, strict=True)) + 1
     return tensor.as_strided((length,), (1,), start).to(device).as_strided(shape, strides)
+
+
+def all_moved(data: Batch, device: torch.device) -> Batch:
+    """Each field on a device."""
+    return {name: moved(tensor, device) for name, tensor in data.items()}
 
 
 def as_input(batch: Batch) -> Batch:

@@ -214,7 +214,7 @@ def _arguments(
 def chosen(study: dict[str, Any]) -> Iterator[tuple[str, tuple, dict[str, Any]]]:
     """The plug-ins that a study names: kind, place, and settings with the `name`."""
     for name, entry in plan.data(study).items():
-        place = ("prepare",) if name == plan.MAIN else ("prepare", "further", name)
+        place = plan.place(name)
         yield "dataset", (*place, "dataset"), entry["dataset"]
         if "tokenizer" in entry and not plan.lender(entry):
             yield "tokenizer", (*place, "tokenizer"), entry["tokenizer"]

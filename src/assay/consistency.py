@@ -44,7 +44,7 @@ def data(study: dict[str, Any]) -> Problems:
     """Whether each training has data, and each text a tokenizer."""
     known = plan.data(study)
     for name, entry in known.items():
-        place = ("prepare",) if name == plan.MAIN else ("prepare", "further", name)
+        place = plan.place(name)
         facts = signatures.facts(entry["dataset"]["name"])
         text = facts.get("input", "image") == "text"
         if text and "tokenizer" not in entry:

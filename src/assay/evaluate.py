@@ -12,7 +12,7 @@ import torch
 from jsonargparse import auto_cli
 
 from assay import adaptation, execution, files, outputs, randomness, training
-from assay.batches import InOrder, home, moved
+from assay.batches import InOrder, all_moved, home
 from assay.execution import Execution
 from assay.faults import Exit, JobError
 from assay.job import Job, run
@@ -54,13 +54,11 @@ def _evaluate(job: Job) -> None:
             job.ledger.synchronize = torch.cuda.synchronize
     with job.ledger.spend("data"):
         test = training.read(job, objective, "test")
-        place = home(test, device)
-        test = {name: moved(tensor, place) for name, tensor in test.items()}
+        test = all_moved(test, home(test, device))
     with job.timed("predict"), torch.inference_mode(), training.autocast(job.settings):
         batches = enumerate(InOrder(test, job.settings["batch_size"]))
         tables = [
-            objective.predict_step({name: moved(t, device) for name, t in batch.items()}, index)
-            for index, batch in batches
+            objective.predict_step(all_moved(batch, device), index) for index, batch in batches
         ]
         predictions = {
             name: _numbers(torch.cat([table[name] for table in tables])) for name in tables[0]

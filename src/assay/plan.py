@@ -73,6 +73,11 @@ def data(study: dict[str, Any]) -> dict[str, dict[str, Any]]:
     return {MAIN: _without(prepare, "further"), **prepare.get("further", {})}
 
 
+def place(name: str) -> tuple[str, ...]:
+    """Where a study says what data of this name is."""
+    return ("prepare",) if name == MAIN else ("prepare", "further", name)
+
+
 def lender(entry: dict[str, Any]) -> str | None:
     """The data whose tokenizer other data uses; None where it has its own or none."""
     return entry.get("tokenizer", {}).get("of")

@@ -1,8 +1,25 @@
 """Pretrained weights made to fit images of another number of channels or another size."""
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional
+
+
+class Staged(nn.Module):
+    """A convolutional network whose `stages` begin with a convolution of the image."""
+
+    stages: nn.Sequential
+
+    @property
+    def blocks(self) -> list[nn.Module]:
+        """Its stages, from input to output."""
+        return list(self.stages)
+
+    def fitted(self, weights: dict[str, Tensor]) -> dict[str, Tensor]:
+        """Weights of a network for images of other channels, made to fit this one."""
+        first = "stages.0.0.weight"
+        channels = self.stages[0][0].in_channels
+        return {**weights, first: to_channels(weights[first], channels)}
 
 
 @torch.no_grad()

@@ -27,7 +27,7 @@ from assay import (
     ranks,
     splits,
 )
-from assay.batches import HOST, Batches, InOrder, home, moved
+from assay.batches import HOST, Batches, InOrder, all_moved, home
 from assay.callbacks import Average, Frozen, History, Randomness
 from assay.faults import Exit, JobError
 from assay.job import Job
@@ -183,7 +183,9 @@ def _fit(
         _count_operations(job, objective, batches, device)
     if not state or not state["finished"]:
         trainer, steps = _trainer(job, resuming, frozen)
-        in_order = InOrder(_to(validation, home(validation, device)), VALIDATION_BATCH_EXAMPLES)
+        in_order = InOrder(
+            all_moved(validation, home(validation, device)), VALIDATION_BATCH_EXAMPLES
+        )
         checkpoint = state and str(job.resume_folder)
         with job.meter.running():
             trainer.fit(objective, Rounds(steps), in_order, ckpt_path=checkpoint)
@@ -261,10 +263,6 @@ def _metrics(objective: pl.LightningModule, history: History) -> dict[str, float
         "trained_parameters": sum(p.numel() for p in objective.parameters() if p.requires_grad),
     }
     return {**untimed, **sizes}
-
-
-def _to(data: dict[str, Tensor], device: torch.device) -> dict[str, Tensor]:
-    return {name: moved(tensor, device) for name, tensor in data.items()}
 
 
 def _as_csv(rows: list[dict[str, Any]]) -> str:

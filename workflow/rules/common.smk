@@ -32,7 +32,8 @@ for variable, folder in (
     )
 
 # A disk without room cuts compiled code off in its middle, and Python trusts what is left of it.
-if shutil.disk_usage(SOURCE).free < 50_000_000:
+ROOM_FOR_CODE_BYTES = 50_000_000
+if shutil.disk_usage(SOURCE).free < ROOM_FOR_CODE_BYTES:
     sys.dont_write_bytecode = True
     os.environ.update(PYTHONDONTWRITEBYTECODE="1")
 

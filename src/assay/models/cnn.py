@@ -7,12 +7,12 @@ import torch
 from annotated_types import Gt, Le
 from torch import Tensor, nn
 
-from assay import resizing
+from assay.resizing import Staged
 
 INPUTS = ("image",)
 
 
-class ConvolutionalNetwork(nn.Module):
+class ConvolutionalNetwork(Staged):
     """Images (n, channels, height, width) -> features (n, `features`)."""
 
     def __init__(self, channels: int, width: int, features: int) -> None:
@@ -27,17 +27,6 @@ class ConvolutionalNetwork(nn.Module):
 
     def forward(self, images: Tensor) -> Tensor:
         return self.stages(images).mean((2, 3))
-
-    @property
-    def blocks(self) -> list[nn.Module]:
-        """Its stages, from input to output."""
-        return list(self.stages)
-
-    def fitted(self, weights: dict[str, Tensor]) -> dict[str, Tensor]:
-        """Weights of a network for images of other channels, made to fit this one."""
-        first = "stages.0.0.weight"
-        channels = self.stages[0][0].in_channels
-        return {**weights, first: resizing.to_channels(weights[first], channels)}
 
 
 def _stage(inputs: int, outputs: int, stride: int) -> nn.Module:

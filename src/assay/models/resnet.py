@@ -15,13 +15,13 @@ from annotated_types import Gt, Le
 from torch import Tensor, nn
 from torch.nn import functional
 
-from assay import resizing
+from assay.resizing import Staged
 
 INPUTS = ("image",)
 SMALLEST_PIXELS = 8  # it halves an image three times
 
 
-class ResidualNetwork(nn.Module):
+class ResidualNetwork(Staged):
     """Images (n, channels, height, width) -> features (n, `features`)."""
 
     def __init__(self, channels: int, width: int, features: int) -> None:
@@ -41,17 +41,6 @@ class ResidualNetwork(nn.Module):
         # It keeps where the greatest are. `amax` looks for them again in the backward pass, where
         # compiled code, which rounds less, may find none: its gradients are no numbers then.
         return functional.max_pool2d(x, x.shape[2:]).flatten(1)
-
-    @property
-    def blocks(self) -> list[nn.Module]:
-        """Its stages, from input to output."""
-        return list(self.stages)
-
-    def fitted(self, weights: dict[str, Tensor]) -> dict[str, Tensor]:
-        """Weights of a network for images of other channels, made to fit this one."""
-        first = "stages.0.0.weight"
-        channels = self.stages[0][0].in_channels
-        return {**weights, first: resizing.to_channels(weights[first], channels)}
 
 
 class Residual(nn.Module):
