@@ -32,6 +32,7 @@ from test_resuming import (
 from test_training import fitted
 
 from assay import batches, callbacks, costs, outputs, randomness, ranks, records
+from assay.clock import training_seconds
 from assay.execution import Execution
 from assay.faults import Exit
 from assay.job import Job
@@ -172,6 +173,28 @@ def test_a_schedule_of_the_module_is_kept_on_several_devices() -> None:
         assert result(runs / "killed") == result(runs / "peace")
 
 
+def test_waiting_for_batches_is_told_apart_and_is_part_of_the_steps() -> None:
+    def slow() -> None:
+        original = batches.Batches.__getitem__
+
+        def cut(self: batches.Batches, number: int) -> batches.Batch:
+            time.sleep(0.05)
+            return original(self, number)
+
+        batches.Batches.__getitem__ = cut
+
+    with workshop() as (data, runs):
+        seconds = []
+        for folder, before in (("quick", lambda: None), ("slow", slow)):
+            assert (
+                attempt(train(data, runs / folder, None, Execution(loader_workers=1)), before) == 0
+            )
+            seconds.append(records.read(runs / folder)["seconds"])
+        assert seconds[1]["data_wait"] > seconds[0]["data_wait"] + 0.3
+        assert training_seconds(seconds[1], "steps") > training_seconds(seconds[0], "steps") + 0.3
+        assert sum(seconds[1].values()) == pytest.approx(2 * seconds[1]["wall"], rel=0.01)
+
+
 def test_loader_workers_of_each_device_change_no_byte() -> None:
     with workshop() as (data, runs):
         assert attempt(train(data, runs / "plain", on(2), Execution())) == 0
@@ -231,9 +254,12 @@ def test_more_gpus_than_there_are_are_refused_before_the_first_job(
 ) -> None:
     checkout.write_study(checkout.study() | {"device": "gpu", "devices": 2})
     path = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])
+    gpus = fake_gpus(count=2, mig=False)
+    gpus[0].divide(3)  # whose parts cannot work together
+    gpus.save()
     done = subprocess.run(
         ["snakemake", "--cores", "2"], cwd=checkout.folder, capture_output=True, text=True,
-        env={**os.environ, "PATH": path, **fake_gpus(count=1).environment},
+        env={**os.environ, "PATH": path, **gpus.environment},
     )  # fmt: skip
     assert "a training takes 2 GPUs (devices), and 1 can be used here" in done.stderr
     assert not (checkout.folder / "results").exists()
@@ -262,6 +288,7 @@ def test_devices_draw_differently(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_a_study_on_two_devices_runs_to_its_report(checkout: Checkout) -> None:
     study = checkout.study() | {"devices": 2, "seeds": [0]}
+    study["pretrain"]["self_supervised"]["sharded"] = True
     study["experiments"] = {"finetuned_few": study["experiments"]["finetuned_few"]}
     study["report"] |= {"comparisons": {}, "price": {"per_hour": 1.0, "currency": "EUR"}}
     checkout.write_study(study)

@@ -94,8 +94,8 @@ def test_each_run_had_a_gpu_and_tells_its_energy_and_memory(study: Checkout) -> 
         assert set(record["gpus"]) <= set(asked("uuid"))
         assert len(record["gpus"]) == 1
         assert record["device"]["name"] in asked("name")
-        assert record["measured"]["missing"] is None
-        assert record["measured"]["counts"]["joules"] > 0
+        assert record["joules_missing_because"] is None
+        assert record["joules"] > 0
         assert record["measured"]["peak_device_memory_bytes"] > 0
         seconds = record["seconds"]
         assert sum(seconds.values()) - seconds["wall"] == pytest.approx(seconds["wall"], rel=0.01)

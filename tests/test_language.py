@@ -205,7 +205,7 @@ def test_operations_are_those_of_the_formula(positions: str, tied: bool) -> None
     shape = {"layers": 3, "heads": 4, "width": 64, "context": 32}
     learner = objective(FACTS | {"vocabulary": 50}, positions=positions, tied=tied, **shape)
     found, missing = flops.per_sample(
-        learner, {"tokens": drawn((2, 33), 0)}, contextlib.nullcontext()
+        learner, {"tokens": drawn((2, 33), 0)}, contextlib.nullcontext(), torch.device("cpu")
     )
     assert missing is None
     weights = 50 * 64 + 3 * 12 * 64**2  # the embedding is looked up, and multiplied as the head

@@ -185,6 +185,30 @@ def test_what_a_killed_process_had_counted_goes_on_counting() -> None:
     assert second.total()["counts"]["seconds"] >= kept["counts"]["seconds"] + 0.1
 
 
+def test_the_most_memory_that_a_killed_process_held_counts() -> None:
+    first, second, third = Meter(), Meter(), Meter()
+    assert first.total()["peak_memory_bytes"] > 10e6
+    first.peaks["peak_device_memory_bytes"] = lambda: 7
+    second.resume(json.loads(json.dumps(first.total())) | {"peak_memory_bytes": 10**15})
+    assert second.total()["peak_memory_bytes"] == 10**15
+    second.peaks["peak_device_memory_bytes"] = lambda: 5
+    assert second.total()["peak_device_memory_bytes"] == 7
+    third.resume(second.total())
+    third.peaks["peak_device_memory_bytes"] = lambda: 9
+    assert third.total()["peak_device_memory_bytes"] == 9
+
+
+def test_time_taken_by_other_machines_is_a_share_of_the_cores_that_a_run_may_use() -> None:
+    counts = {"seconds": 10.0, "busy_seconds": 5.0, "workflow_seconds": 5.0, "core_seconds": 20.0}
+
+    def found(stolen: float) -> list[str]:
+        measured = {"seen": [], "counts": counts | {"stolen_seconds": stolen}}
+        return comparability.disturbed({"measured": measured})
+
+    assert found(0.5) == []
+    assert found(2.0) == ["10% of the cores' time went to other machines"]
+
+
 def test_a_neighbour_is_told_from_a_job_of_the_same_workflow(
     hog: subprocess.Popen, monkeypatch: pytest.MonkeyPatch
 ) -> None:

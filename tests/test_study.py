@@ -108,6 +108,16 @@ BROKEN = {
         lambda found: (put("devices", 2)(found), put("compile", "default")(found)),
         "works on one device",
     ),
+    "weights cut for one device": (put("finetune/sharded", True), "write devices: 2"),
+    "weights cut in half precision": (
+        lambda found: (
+            put("devices", 2)(found),
+            put("device", "gpu")(found),
+            put("precision", "16-mixed")(found),
+            put("pretrain/self_supervised/sharded", True)(found),
+        ),
+        "goes with bf16-mixed or 32-true",
+    ),
     "no device": (put("devices", 0), "at least 1"),
     "section without content": (put("experiments", None), "nothing is not a mapping"),
     "empty experiment": (put("experiments/scratch_few", None), "nothing is not a mapping"),

@@ -3,7 +3,8 @@
 import math
 import os
 import signal
-from collections.abc import Iterable, Iterator
+import time
+from collections.abc import Callable, Iterable, Iterator
 from functools import lru_cache, partial
 
 import torch
@@ -38,6 +39,7 @@ class Batches(Dataset):
         device: torch.device = HOST,
         rank: int = 0,
         ranks: int = 1,
+        waited: Callable[[float], None] = lambda seconds: None,
     ) -> None:
         """Cut tensors into batches.
 
@@ -51,7 +53,9 @@ class Batches(Dataset):
                 would fill more than half of the device.
             rank: which share of each batch is handed out: every `ranks`th example from this one.
             ranks: how many shares there are; it divides `size`.
+            waited: is told the seconds that each batch was waited for.
         """
+        self.waited = waited
         self.size, self.per_round, self.workers, self.device = size, per_round, workers, device
         self.rank, self.ranks, self.share = rank, ranks, size // ranks
         self.home = HOST if workers else home(data, device)
@@ -68,9 +72,13 @@ class Batches(Dataset):
 
     def __iter__(self) -> Iterator[Batch]:
         numbers = range(self.next, (self.next // self.per_round + 1) * self.per_round)
-        for number, batch in zip(numbers, self._cut(numbers), strict=True):
+        cut = iter(self._cut(numbers))
+        for number in numbers:
+            begun = time.perf_counter()
+            batch = self.on_device(next(cut))
+            self.waited(time.perf_counter() - begun)
             self.next = number + 1
-            yield self.on_device(batch)
+            yield batch
 
     def __getitem__(self, number: int) -> Batch:
         rows = self.rows(number)

@@ -10,7 +10,7 @@ import torch
 from pytorch_lightning.callbacks import Callback
 from torch import Tensor
 
-from assay import randomness
+from assay import randomness, sharding
 from assay.batches import Batches
 from assay.clock import RULES, training_seconds
 from assay.faults import Exit, JobError
@@ -79,14 +79,22 @@ class Average(Callback):
     def on_train_start(self, trainer: pl.Trainer, module: pl.LightningModule) -> None:
         if not self.averages:
             self.averages = {name: value.clone() for name, value in _floating(module).items()}
-        self.averages = {name: value.to(module.device) for name, value in self.averages.items()}
+        here = _floating(module)
+        self.averages = {
+            name: sharding.part(value, here[name]).to(module.device)
+            for name, value in self.averages.items()
+        }
 
     @torch.no_grad()
     def after_batch(self, trainer: pl.Trainer, loss: Tensor) -> None:
         if trainer.global_step > self.step:
             self.step = trainer.global_step
-            weights = list(_floating(trainer.lightning_module).values())
-            torch._foreach_lerp_(list(self.averages.values()), weights, 1 - self.decay)
+            weights = _floating(trainer.lightning_module)
+            averages, weights = (
+                [sharding.here(value) for value in found.values()]
+                for found in (self.averages, weights)
+            )
+            torch._foreach_lerp_(averages, weights, 1 - self.decay)
 
     def on_validation_start(self, trainer: pl.Trainer, module: pl.LightningModule) -> None:
         self._swap(module)
@@ -102,7 +110,7 @@ class Average(Callback):
             self.averages[name] = kept
 
     def state_dict(self) -> dict[str, Any]:
-        return {"step": self.step, "averages": self.averages}
+        return {"step": self.step, "averages": sharding.whole(self.averages)}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         self.step, self.averages = state_dict["step"], state_dict["averages"]
@@ -188,6 +196,7 @@ class History(Callback):
         self.losses.clear()
         self.rates.clear()
         weights = {name: tensor.detach() for name, tensor in module.state_dict().items()}
+        weights = sharding.whole(weights)
         step, spent = trainer.global_step, self.ledger.total()
         self.rows.append(
             {
@@ -235,7 +244,7 @@ class History(Callback):
             )
         wrong = [name for name, value in (measured or {}).items() if not math.isfinite(value)]
         named = trainer.lightning_module.named_parameters()
-        wrong += [name for name, weight in named if not weight.isfinite().all()][:1]
+        wrong += [name for name, weight in named if not _is_finite(weight)][:1]
         if wrong:
             raise JobError(
                 f"{wrong[0]} is not finite at step {trainer.global_step} (learning rate "
@@ -257,6 +266,12 @@ class History(Callback):
             f"step {step}/{self.steps}  {values}  {rate:,.0f} examples/s  {left:.0f} s left",
             flush=True,
         )
+
+
+def _is_finite(weight: Tensor) -> bool:
+    """Whether all of it is, on all devices."""
+    found = weight.isfinite().all()
+    return bool(found.full_tensor() if sharding.is_cut(found) else found)
 
 
 def digest(weights: dict[str, Tensor]) -> str:

@@ -12,6 +12,7 @@ PHASES = (
     "build",
     "compile",
     "train",
+    "data_wait",
     "validate",
     "predict",
     "checkpoint",
@@ -23,9 +24,9 @@ PHASES = (
 
 # What counts as training time, as others define it.
 RULES = {
-    "steps": ("train",),
-    "algoperf": ("compile", "train"),
-    "mlperf": ("data", "train", "validate", "checkpoint", "rest", "lost"),
+    "steps": ("train", "data_wait"),
+    "algoperf": ("compile", "train", "data_wait"),
+    "mlperf": ("data", "train", "data_wait", "validate", "checkpoint", "rest", "lost"),
 }
 WORDS = {
     "steps": "optimisation steps alone",
@@ -87,6 +88,11 @@ class Ledger:
             yield
         finally:
             self.enter(before)
+
+    def part(self, phase: str, seconds: float) -> None:
+        """Count some of the present phase's seconds as those of another, without a border."""
+        self.seconds[phase] += seconds
+        self.seconds[self.phase] -= seconds
 
     def lose(self, seconds: float) -> None:
         """Count work of earlier processes that was not saved."""

@@ -41,7 +41,7 @@ def disturbed(record: dict[str, Any]) -> list[str]:
     if seconds < SHORTEST_SECONDS or "busy_seconds" not in counts:
         return found
     foreign = max(0.0, counts["busy_seconds"] - counts["workflow_seconds"]) / seconds
-    stolen = counts["stolen_seconds"] / seconds / record["environment"]["cores"]
+    stolen = counts["stolen_seconds"] / max(counts["core_seconds"], seconds)
     if foreign > FOREIGN_CORES:
         found.append(f"other work on {foreign:.1f} cores")
     if stolen > STOLEN_SHARE:

@@ -36,6 +36,7 @@ def training(study: dict[str, Any]) -> Problems:
         model = entry.get("model", study["model"])
         yield from _takes(("pretrain", name) if "model" in entry else (), model, facts)
         yield from _steps(("pretrain", name), entry, _examples(facts), study["devices"])
+        yield from _sharded(("pretrain", name), entry, study)
     for name, entry in plan.complete(study).items():
         yield from _experiment(study, name, entry)
 
@@ -117,6 +118,8 @@ def _experiment(study: dict[str, Any], name: str, entry: dict[str, Any]) -> Prob
         if study["experiments"][name].get("model", start) != start:
             what = f"differs from the model of its pretraining {entry['pretraining']}: delete it"
             yield (*place, "model"), what
+    own = "sharded" in study["experiments"][name]
+    yield from _sharded(place if own else ("finetune",), entry, study)
     given = [key for key in ADAPTATIONS if entry.get(key)]
     if len(given) > 1:
         yield place, f"{' and '.join(given)} exclude each other: keep one"
@@ -178,6 +181,15 @@ def _steps(place: tuple, entry: dict[str, Any], examples: int | None, devices: i
     if examples and entry["batch_size"] > examples:
         what = f"{entry['batch_size']} is more than the {examples} training examples: write at most"
         yield (*place, "batch_size"), f"{what} {examples}"
+
+
+def _sharded(place: tuple, entry: dict[str, Any], study: dict[str, Any]) -> Problems:
+    """Whether weights can be cut into parts for the devices."""
+    if entry.get("sharded") and study["devices"] == 1:
+        what = "true cuts weights into parts for several devices: delete it, or write devices: 2"
+        yield (*place, "sharded"), what
+    elif entry.get("sharded") and study["precision"] == "16-mixed":
+        yield (*place, "sharded"), "true goes with bf16-mixed or 32-true, not with 16-mixed"
 
 
 def report(study: dict[str, Any]) -> Problems:

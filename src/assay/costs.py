@@ -19,7 +19,7 @@ def to_target(record: Record, history: History, study: dict[str, Any]) -> float:
 
 def joules(records: Iterable[Record]) -> float:
     """What trainings took together; not a number where that of one is not known."""
-    return sum(record["measured"]["counts"].get("joules", math.nan) for record in records)
+    return sum(math.nan if record["joules"] is None else record["joules"] for record in records)
 
 
 def peaks(records: Iterable[Record]) -> dict[str, float]:

@@ -26,6 +26,16 @@ class Gpu:
     draws: bool
 
 
+def usable(number: int) -> list[Gpu]:
+    """The GPUs that a training on so many can use."""
+    return [gpu for gpu in gpus() if number == 1 or not is_part(gpu.uuid)]
+
+
+def is_part(uuid: str) -> bool:
+    """Whether it names a part of a divided GPU (MIG), of which CUDA gives a process only one."""
+    return uuid.startswith("MIG-")
+
+
 def resolve(kind: str) -> str:
     """`auto` -> `gpu` where an NVIDIA GPU can be used, else `cpu`; other kinds as they are."""
     if kind != "auto":

@@ -92,7 +92,7 @@ def counters(gpus: list[str], divided: bool) -> tuple[list[Counter], str | None]
         divided: whether other jobs may use the same device or processor.
     """
     try:
-        if any(uuid.startswith("MIG-") for uuid in gpus):
+        if any(map(devices.is_part, gpus)):
             raise Unreadable("a part of a GPU (MIG) has no counter of its own")
         if divided:
             raise Unreadable("jobs side by side share one counter: see execution.timing")

@@ -85,14 +85,15 @@ def _curve(axes: Axes, history: pd.DataFrame, name: str, colour: tuple) -> None:
 def wall_time(tables: Tables) -> Figure:
     """What a job's wall time was spent on: mean seconds per run, by stage.
 
-    `import` is the start of Python and of the libraries; `train` is the optimisation steps.
+    `import` is the start of Python and of the libraries; `train` is the optimisation steps, without
+    their waiting for batches (`data_wait`).
     """
     done = tables.runs[tables.runs["status"] == "complete"]
     label = done["stage"] + "  " + done["name"]
     columns = [f"{phase}_seconds" for phase in PHASES]
     means = done.reindex(columns=columns, fill_value=0.0).groupby(label, sort=False).mean()
     means.columns = list(PHASES)
-    colours = {"wait": "gainsboro", "rest": GREY}
+    colours = {"wait": "gainsboro", "data_wait": "black", "rest": GREY}
     others = [phase for phase in PHASES if phase not in colours]
     colours |= dict(zip(others, sns.color_palette("colorblind"), strict=True))
     figure, axes = plt.subplots(figsize=(WIDTH_INCHES, 0.3 * len(means) + 1.4))

@@ -7,11 +7,12 @@ from typing import Any
 
 import pytorch_lightning as pl
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode, sdpa_flop_count
 
 from assay import randomness
 
+META = torch.device("meta")
 PRODUCT_SIZE = {"cpu": 512, "cuda": 4096}
 REPEATS = 20
 FUSED_ATTENTIONS = (
@@ -20,36 +21,61 @@ FUSED_ATTENTIONS = (
 
 
 def per_sample(
-    module: pl.LightningModule, batch: dict[str, Tensor], context: Any
+    module: pl.LightningModule,
+    batch: dict[str, Tensor],
+    context: Any,
+    device: torch.device | None,
 ) -> tuple[float | None, str | None]:
     """Operations of matrix products and convolutions in a training step, forward and backward.
 
-    They are counted on a copy, so that the module stays as it is. What attention computes anew in
-    the backward pass is left out, as in Chowdhery et al., PaLM (2022), appendix B, and what a
-    causal mask hides is counted.
+    They are counted on a copy that has shapes and no numbers, which takes neither time nor memory;
+    where a step looks at its numbers, on a copy that has them. What attention computes anew in the
+    backward pass is left out, as in Chowdhery et al., PaLM (2022), appendix B, and what a causal
+    mask hides is counted.
 
     Args:
-        module: not attached to a trainer.
-        batch: tensors (n, ...) on the module's device.
+        module: not attached to a trainer; it stays as it is.
+        batch: tensors (n, ...).
         context: in which a network computes in the study's precision.
+        device: where a step may be computed; None where the module is too large for that.
 
     Returns:
         Operations per example, or why they cannot be counted.
     """
-    drawn = randomness.state()
-    try:
-        copied = copy.deepcopy(module)
-        copied.train()
-        with FlopCounterMode(display=False, custom_mapping=_attentions()) as counter:
-            with context:
-                output = copied.training_step(batch, 0)
-            (output["loss"] if isinstance(output, dict) else output).backward()
-    except Exception as error:  # a module may do anything, and trains all the same
-        words = str(error).strip().splitlines() or [""]
-        return None, f"a step alone fails: {type(error).__name__}: {words[0]}"
-    finally:
-        randomness.restore(drawn)
-    return counter.get_total_flops() / len(next(iter(batch.values()))), None
+    drawn, why = randomness.state(), ""
+    for place in (META, device) if device else (META,):
+        try:
+            there = {name: tensor.to(place) for name, tensor in batch.items()}
+            return _counted(_copied(module, place), there, context) / _length(batch), None
+        except Exception as error:  # a module may do anything, and trains all the same
+            words = str(error).strip().splitlines() or [""]
+            why = f"a step alone fails: {type(error).__name__}: {words[0]}"
+        finally:
+            randomness.restore(drawn)
+    return None, why
+
+
+def _counted(module: pl.LightningModule, batch: dict[str, Tensor], context: Any) -> int:
+    module.train()
+    with FlopCounterMode(display=False, custom_mapping=_attentions()) as counter:
+        with context:
+            output = module.training_step(batch, 0)
+        (output["loss"] if isinstance(output, dict) else output).backward()
+    return counter.get_total_flops()
+
+
+def _copied(module: nn.Module, place: torch.device) -> nn.Module:
+    """A copy of a module, made where it is wanted."""
+    weights = {
+        id(one): nn.Parameter(one.detach().to(place, copy=True), one.requires_grad)
+        for one in module.parameters()
+    }
+    buffers = {id(one): one.to(place, copy=True) for one in module.buffers()}
+    return copy.deepcopy(module, weights | buffers)
+
+
+def _length(batch: dict[str, Tensor]) -> int:
+    return len(next(iter(batch.values())))
 
 
 def _attentions() -> dict[Any, Callable[..., int]]:

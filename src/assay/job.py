@@ -107,6 +107,7 @@ class Job:
         """All that the run leaves besides its files."""
         device = self.settings.get("device", "cpu")
         counts = (self.settings.get(key, 1) for key in ("threads", "devices"))
+        measured = self.meter.total()
         return {
             "stage": self.stage,
             "name": self.output.parent.name,
@@ -130,8 +131,10 @@ class Job:
             "gpus": self.gpus,
             "timing": self.execution.timing,
             "jobs_per_gpu": self.execution.jobs_per_gpu,
-            "measured": self.meter.total(),
-            "peak_memory_bytes": environment.peak_memory_bytes(),
+            "joules": measured["counts"].pop("joules", None),
+            "joules_missing_because": measured.pop("missing"),
+            "peak_memory_bytes": measured.pop("peak_memory_bytes"),
+            "measured": measured,
             "environment": environment.describe(),
             "attempts": len(self.supervision.attempts),
             "started": self.started.isoformat(timespec="seconds"),

@@ -50,10 +50,11 @@ def take(
     first: IO[str] | None = None
     while True:
         stop()
-        found = devices.gpus()
+        found = devices.usable(number)
         if len(found) < number:
             what = f"this job needs {number} GPUs, and {len(found)} can be used here"
-            raise JobError(f"{what}; is one lost, or hidden by {devices.VISIBLE}?", Exit.DEVICE)
+            why = f"is one lost, hidden by {devices.VISIBLE}, or divided (MIG)?"
+            raise JobError(f"{what}; {why}", Exit.DEVICE)
         with _gate():
             refused = _add(held, found, number, jobs_per_gpu)
             if len(held) == number:

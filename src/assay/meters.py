@@ -3,12 +3,12 @@
 import os
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
-from assay import devices, energy, supervision
+from assay import devices, energy, environment, supervision
 from assay.energy import LOOK_SECONDS, Unreadable
 
 THROTTLED = {  # reasons of NVML for which a GPU runs slower than its load asks for
@@ -27,6 +27,7 @@ class Meter:
         seen: what was seen at least once, such as a stranger's process.
         missing: why there is no energy; None where there is.
         notes: whatever else was measured once, by name.
+        peaks: what tells the most that this process has used of something, by name.
     """
 
     def __init__(self, gpus: list[str] | None = None, divided: bool = False) -> None:
@@ -41,7 +42,11 @@ class Meter:
         self.seen: set[str] = set()
         self.missing: str | None = None
         self.notes: dict[str, float] = {}
+        self.peaks: dict[str, Callable[[], int]] = {
+            "peak_memory_bytes": environment.peak_memory_bytes
+        }
         self._divided = divided
+        self._earlier: dict[str, int] = {}
         self._energy: list[energy.Counter] = []
         self._last: dict[str, float] | None = None
 
@@ -67,15 +72,17 @@ class Meter:
         """Go on from what earlier processes had counted when they saved their work."""
         self.counts, self.missing = dict(kept["counts"]), kept["missing"]
         self.seen |= set(kept["seen"])
+        self._earlier = {name: kept[name] for name in kept if name.startswith("peak_")}
 
     def total(self) -> dict[str, Any]:
-        """All so far: `counts`, `seen`, why there is no energy (`missing`), and `notes`."""
+        """All so far: `counts`, `seen`, why there is no energy (`missing`), `peaks` and `notes`."""
         if self._last is not None:
             self._count()
         return {
             "counts": {name: round(value, 6) for name, value in self.counts.items()},
             "seen": sorted(self.seen),
             "missing": self.missing,
+            **{name: max(now(), self._earlier.get(name, 0)) for name, now in self.peaks.items()},
             **self.notes,
         }
 
@@ -138,7 +145,7 @@ def _processor() -> dict[str, float]:
         lines = Path("/proc/stat").read_text().splitlines()
         ours = {f"cpu{number}" for number in os.sched_getaffinity(0)}
         cores = [line.split()[1:9] for line in lines if line.split(maxsplit=1)[0] in ours]
-        counted = (sum(map(int, column)) for column in zip(*cores, strict=True))
+        counted = [sum(map(int, column)) for column in zip(*cores, strict=True)]
         user, nice, system, _, _, irq, softirq, stolen = counted
     except (OSError, ValueError, AttributeError):
         return {}
@@ -147,6 +154,7 @@ def _processor() -> dict[str, float]:
     return {
         "busy_seconds": (user + nice + system + irq + softirq) / tick,
         "workflow_seconds": _ticks_below(root) / tick,
+        "core_seconds": sum(counted) / tick,
         "stolen_seconds": stolen / tick,
         "waited_seconds": sum(_waited(task) for task in Path("/proc/self/task").iterdir()) / 1e9,
     }

@@ -17,8 +17,9 @@ from assay.plan import Run
 
 COMMON = {  # entries of a record that equal runs may differ in, or that are compared by themselves
     "stage", "name", "seed", "digest", "status", "settings", "parents", "code", "metrics", "device",
-    "precision", "gpus", "jobs_per_gpu", "timing", "measured", "peak_memory_bytes", "environment",
-    "attempts", "started", "finished", "seconds", "files", "seal", "adopted",
+    "precision", "gpus", "jobs_per_gpu", "timing", "measured", "environment", "joules",
+    "joules_missing_because", "peak_memory_bytes", "attempts", "started", "finished", "seconds",
+    "files", "seal", "adopted",
 }  # fmt: skip
 UNTIMED = "_seconds"  # the end of those columns of a history that equal runs may differ in
 

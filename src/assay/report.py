@@ -156,7 +156,7 @@ def _taken(summary: cells.Cells) -> list[tuple[str, str]]:
 def _no_energy(found: tables.Tables) -> str:
     """Why runs have no energy, as a sentence; empty where all have."""
     trained = [one for one in found.records.values() if one["stage"] in ("pretrain", "finetune")]
-    reasons = sorted({one["measured"]["missing"] for one in trained} - {None})
+    reasons = sorted({one["joules_missing_because"] for one in trained} - {None})
     return f" Energy is not measurable: {'; '.join(reasons)}." if reasons else ""
 
 

@@ -106,10 +106,13 @@ class Steps(Callback):
             return
         self._round(trainer, module)
 
-        wrapped = trainer.strategy.model  # where it is, it would take part in a step of nothing
+        # where these are the module's and the strategy's, they would take part in a step of nothing
+        own, wrapped = vars(module).get("training_step"), trainer.strategy.model
 
         def nothing(*_: Any) -> None:
             del module.training_step
+            if own is not None:
+                module.training_step = own
             module.automatic_optimization, trainer.strategy.model = True, wrapped
 
         module.automatic_optimization, module.training_step = False, nothing

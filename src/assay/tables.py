@@ -96,10 +96,9 @@ def _job(run: Run, found: dict, troubles: dict) -> dict[str, Any]:
         row |= {"timing": record["timing"], "gpus": " ".join(record["gpus"])}
         row |= {"disturbed": "; ".join(comparability.disturbed(record))}
         row |= {"crowded": "; ".join(comparability.crowded(record))}
-        row |= {"joules": record["measured"]["counts"].get("joules")}
-        row |= {"joules_missing_because": record["measured"]["missing"]}
         row |= {f"{phase}_seconds": value for phase, value in record["seconds"].items()}
-        row |= {key: record[key] for key in ("peak_memory_bytes", "attempts")}
+        named = ("joules", "joules_missing_because", "peak_memory_bytes", "attempts")
+        row |= {name: record[name] for name in named}
         row |= {"adopted": "; ".join(_adoption(entry) for entry in record.get("adopted", []))}
         row |= record["metrics"]
     return row

@@ -7,11 +7,12 @@ import logging
 import os
 import warnings
 from collections.abc import Sequence
+from functools import partial
 from typing import Any
 
 import pytorch_lightning as pl
 import torch
-from pytorch_lightning.strategies import DDPStrategy
+from pytorch_lightning.strategies import DDPStrategy, Strategy
 from safetensors.torch import save
 from torch import Tensor
 
@@ -27,13 +28,14 @@ from assay import (
     ranks,
     splits,
 )
-from assay.batches import HOST, Batches, InOrder, all_moved, home
+from assay.batches import HOST, Batches, InOrder, all_moved, as_input, home
 from assay.callbacks import Average, Frozen, History, Randomness
 from assay.faults import Exit, JobError
 from assay.job import Job
 from assay.outputs import HISTORY, WEIGHTS
 from assay.ranks import Rank
 from assay.resuming import Resuming
+from assay.sharding import Sharded
 from assay.steps import Rounds, Steps
 
 VALIDATION_BATCH_EXAMPLES = 1024
@@ -110,7 +112,7 @@ def set_up(settings: dict[str, Any]) -> None:
     torch.use_deterministic_algorithms(True)
     torch.utils.deterministic.fill_uninitialized_memory = False
     logging.getLogger("pytorch_lightning").setLevel(logging.WARNING)
-    warnings.filterwarnings("ignore", module="pytorch_lightning")
+    warnings.filterwarnings("ignore", module="pytorch_lightning|lightning_fabric")
 
 
 def autocast(settings: dict[str, Any]) -> torch.autocast:
@@ -148,6 +150,7 @@ def fit(
     frozen = adaptation.choose(objective, settings, anew)
     if not pl.utilities.model_helpers.is_overridden("configure_optimizers", objective):
         objective.configure_optimizers = lambda: optimizers.adamw(objective, settings)
+    _count_operations(job, objective, train)
     state = checkpoints.left(job.resume_folder)
     finished = state is not None and state["finished"]
     with ranks.started(job, 1 if finished else settings.get("devices", 1)) as rank:
@@ -174,13 +177,13 @@ def _fit(
     device = _device(job, rank)
     if device.type == "cuda":
         job.ledger.synchronize = torch.cuda.synchronize
+        peak = partial(torch.cuda.max_memory_allocated, device)
+        job.meter.peaks["peak_device_memory_bytes"] = peak
     batches = _batches(job, rank, train, device)
     history = History(job, objective, rank)
     resuming = Resuming(job, rank, batches, history)
     if state:
         resuming.load(state)
-    if rank.number == 0:
-        _count_operations(job, objective, batches, device)
     if not state or not state["finished"]:
         trainer, steps = _trainer(job, resuming, frozen)
         in_order = InOrder(
@@ -199,8 +202,17 @@ def _device(job: Job, rank: Rank = ranks.ALONE) -> torch.device:
 def _batches(job: Job, rank: Rank, train: dict[str, Tensor], device: torch.device) -> Batches:
     settings = job.settings
     per_round = settings["validate_every_steps"] * settings.get("accumulate_batches", 1)
-    workers, size = job.execution.loader_workers, settings["batch_size"]
-    return Batches(train, size, per_round, job.seed, workers, device, rank.number, rank.count)
+    return Batches(
+        train,
+        settings["batch_size"],
+        per_round,
+        job.seed,
+        job.execution.loader_workers,
+        device,
+        rank.number,
+        rank.count,
+        partial(job.ledger.part, "data_wait"),
+    )
 
 
 def _trainer(job: Job, resuming: Resuming, frozen: list[str]) -> tuple[pl.Trainer, Steps]:
@@ -211,14 +223,11 @@ def _trainer(job: Job, resuming: Resuming, frozen: list[str]) -> tuple[pl.Traine
     if "average_decay" in settings:
         around.append(Average(settings["average_decay"]))
     resuming.steps = steps = Steps(job, resuming.batches, around)
-    distributed = resuming.rank.group is not None
     trainer = Trainer(
         all_steps=settings["steps"],
         accelerator=settings["device"],
         devices=resuming.rank.count,
-        # buckets of gradients that are looked for in each step are never laid out anew: after that
-        # they add up in another order, which a training that goes on would do one step later
-        strategy=DDPStrategy(find_unused_parameters=True) if distributed else "auto",
+        strategy=_strategy(settings, resuming.rank),
         precision=settings["precision"],
         max_epochs=min(job.execution.rounds or all_rounds, all_rounds),
         accumulate_grad_batches=settings.get("accumulate_batches", 1),
@@ -235,20 +244,30 @@ def _trainer(job: Job, resuming: Resuming, frozen: list[str]) -> tuple[pl.Traine
     return trainer, steps
 
 
-def _count_operations(
-    job: Job, objective: pl.LightningModule, batches: Batches, device: torch.device
-) -> None:
-    batch = batches.on_device(batches[0])
-    counted = flops.per_sample(objective.to(device), batch, autocast(job.settings))
+def _strategy(settings: dict[str, Any], rank: Rank) -> Strategy | str:
+    if rank.group is None:
+        return "auto"
+    if settings.get("sharded"):
+        return Sharded()
+    # Buckets of gradients that are looked for in each step are never laid out anew: after that
+    # they add up in another order, which a training that goes on would do one step later.
+    return DDPStrategy(find_unused_parameters=True)
+
+
+def _count_operations(job: Job, objective: pl.LightningModule, train: dict[str, Tensor]) -> None:
+    settings = job.settings
+    batch = as_input({name: values[: settings["batch_size"]] for name, values in train.items()})
+    device: torch.device | None = _device(job)
+    if settings.get("devices", 1) > 1:  # no process may touch a GPU before there are all
+        device = None if settings.get("sharded") else HOST
+    counted = flops.per_sample(objective, batch, autocast(settings), device)
     job.extra["flops_per_sample"], job.extra["flops_missing_because"] = counted
 
 
 def _measure_device(job: Job) -> None:
-    """Note what the device can do, and the most of its memory that the training held."""
+    """Note what the device can do."""
     device = _device(job)
     torch.set_num_threads(job.settings["threads"])
-    if device.type == "cuda":
-        job.meter.notes["peak_device_memory_bytes"] = torch.cuda.max_memory_allocated(device)
     peak = flops.peak_per_second(device, job.settings["precision"])
     job.meter.notes["peak_flops_per_second"] = peak
 

@@ -211,14 +211,16 @@ def keep_to_gpus():
     if not GPUS:
         return
     found, limit = [gpu.uuid for gpu in devices.gpus()], granted("gpu")
+    together = len(devices.usable(STUDY["devices"]))
     usable = len(found) if limit is None else min(len(found), limit)
     if EXECUTION.jobs_per_gpu > 1:  # which spread over all that they see
         os.environ[devices.VISIBLE] = ",".join(found[:usable])
     workflow.register_resource("gpu", usable * EXECUTION.jobs_per_gpu)
-    if STUDY["devices"] > usable:
+    if STUDY["devices"] > min(usable, together):
         sys.exit(
             f"{workflow.configfiles[0]}: a training takes {STUDY['devices']} GPUs (devices), and "
-            f"{usable} can be used here: write fewer, or go where there are more"
+            f"{min(usable, together)} can be used here, parts of divided ones (MIG) not counted: "
+            "write fewer, or go where there are more"
         )
 
 
