@@ -22,6 +22,7 @@ sys.path.insert(0, str(PROJECT / "src"))
 import written  # noqa: E402
 
 from assay import identity, study  # noqa: E402
+from assay.clock import training_seconds  # noqa: E402
 from assay.plan import Plan, Run  # noqa: E402
 
 EACH_STEP = {"checkpoint_seconds": 0}
@@ -43,7 +44,7 @@ def train(run: Run, folder: Path, execution: dict[str, Any], **changes: Any) -> 
 def share(record: dict[str, Any]) -> float:
     """Time of the checkpoints over that of the work they save."""
     seconds = record["seconds"]
-    return seconds["checkpoint"] / (seconds["train"] + seconds["validate"])
+    return seconds["checkpoint"] / (training_seconds(seconds, "steps") + seconds["validate"])
 
 
 def main(rounds: int) -> None:
@@ -79,7 +80,9 @@ def main(rounds: int) -> None:
                     for number in range(rounds)
                 ]
                 shares = [share(record) for record in records]
-                trained = statistics.median(record["seconds"]["train"] for record in records)
+                trained = statistics.median(
+                    training_seconds(record["seconds"], "steps") for record in records
+                )
                 rows.append((title, variant, trained, statistics.median(shares), max(shares)))
     columns = ["task", "variant", "rate", "ratio", "train_seconds", "share_median", "share_largest"]
     rated = [(*row[:2], 1 / (row[2] * (1 + row[3])), 1 / (1 + row[3]), *row[2:]) for row in rows]

@@ -29,6 +29,7 @@ from torch.utils.data import DataLoader, TensorDataset  # noqa: E402
 from assay import outputs, randomness, training  # noqa: E402
 from assay.batches import Batches  # noqa: E402
 from assay.callbacks import BLOCK  # noqa: E402
+from assay.clock import training_seconds  # noqa: E402
 from assay.execution import Execution  # noqa: E402
 from assay.job import Job  # noqa: E402
 from assay.optimizers import WarmupThenCosine  # noqa: E402
@@ -126,7 +127,7 @@ def ours(task: Training) -> Outcome:
             rows = list(csv.DictReader(file))
     spent, accuracy = job.ledger.seconds, rows[-1].get("validation_accuracy")
     return Outcome(
-        seconds=spent["train"],
+        seconds=training_seconds(spent, "steps"),
         losses=[float(row["training_loss"]) for row in rows],
         compile_seconds=spent.get("compile", 0.0),
         accuracy=accuracy and float(accuracy),

@@ -75,7 +75,7 @@ def test_the_predicted_time_grows_with_the_steps(copy: Checkout) -> None:
         settings = record["settings"] | {"steps": 100 * steps}
 
     seconds = record["seconds"]
-    growing = seconds["train"] + seconds["validate"] + seconds["checkpoint"]
+    growing = sum(seconds[phase] for phase in ("train", "data_wait", "validate", "checkpoint"))
     assert why._scaled(Planned, record) == pytest.approx(seconds["wall"] + 99 * growing)
 
 

@@ -119,7 +119,7 @@ def runs(tables: Tables) -> Cells:
         {
             "run": row["folder"],
             "wall": seconds(row["wall_seconds"]) if row["status"] == "complete" else "–",
-            "train": seconds(row["train_seconds"]) if row["status"] == "complete" else "–",
+            "train": seconds(row["steps_seconds"]) if row["status"] == "complete" else "–",
             "lost": _lost(row) if row["status"] == "complete" else "–",
             "status": _status(row),
         }

@@ -4,6 +4,8 @@ import math
 from collections.abc import Iterable
 from typing import Any
 
+from assay import clock
+
 Record = dict[str, Any]
 History = list[dict[str, float]]
 
@@ -38,7 +40,8 @@ def utilization(record: Record, history: History, peaks: dict[str, float]) -> fl
     """Operations per second of the steps, as a share of those of a matrix product."""
     if record["flops_per_sample"] is None:
         return math.nan
-    rate = record["flops_per_sample"] * history[-1]["samples"] / record["seconds"]["train"]
+    seconds = clock.training_seconds(record["seconds"], "steps")
+    rate = record["flops_per_sample"] * history[-1]["samples"] / seconds
     return rate / (record["device"]["devices"] * peaks[_terms(record)])
 
 

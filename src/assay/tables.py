@@ -97,6 +97,7 @@ def _job(run: Run, found: dict, troubles: dict) -> dict[str, Any]:
         row |= {"disturbed": "; ".join(comparability.disturbed(record))}
         row |= {"crowded": "; ".join(comparability.crowded(record))}
         row |= {f"{phase}_seconds": value for phase, value in record["seconds"].items()}
+        row |= {"steps_seconds": clock.training_seconds(record["seconds"], "steps")}
         named = ("joules", "joules_missing_because", "peak_memory_bytes", "attempts")
         row |= {name: record[name] for name in named}
         row |= {"adopted": "; ".join(_adoption(entry) for entry in record.get("adopted", []))}

@@ -269,7 +269,7 @@ class _Forecast:
 def _scaled(run: Run, record: dict[str, Any]) -> float:
     seconds = record["seconds"]
     steps = run.settings.get("steps", 1) / record["settings"].get("steps", 1)
-    growing = seconds["train"] + seconds["validate"] + seconds["checkpoint"]
+    growing = sum(seconds[phase] for phase in ("train", "data_wait", "validate", "checkpoint"))
     return seconds["wall"] - seconds["lost"] + growing * (steps - 1)
 
 
