@@ -177,8 +177,7 @@ def test_the_ledger_agrees_with_the_events_of_cuda() -> None:
 
 
 def test_a_world_of_one_over_nccl_gives_the_bytes_of_none(tmp_path: Path) -> None:
-    alone, world = of_one(tmp_path, "gpu")
-    assert alone == world
+    assert len(set(of_one(tmp_path, "gpu"))) == 1
 
 
 def test_what_a_training_leaves_does_not_depend_on_the_loader_workers(study: Checkout) -> None:
