@@ -211,7 +211,7 @@ MOMENTS = st.one_of(
 )  # fmt: skip
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=20, deadline=None)
 @given(
     count=st.integers(6, 40), batch=st.integers(3, 12), rounds=st.integers(1, 4),
     per_round=st.integers(1, 5), seed=st.integers(0, 2**32 - 1),

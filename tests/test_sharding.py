@@ -42,8 +42,9 @@ def trained(module: type[Tied], folder: Path, extra: dict) -> int:
     return attempt(lambda: fitted(folder, extra), change)
 
 
-@pytest.mark.parametrize("devices", (2, 3, 4))
-@pytest.mark.parametrize("extra", ({}, {"accumulate_batches": 2}, {"average_decay": 0.9}))
+@pytest.mark.parametrize(
+    "devices, extra", ((2, {"accumulate_batches": 2}), (3, {}), (4, {"average_decay": 0.9}))
+)
 def test_weights_are_those_of_one_device_up_to_rounding(
     devices: int, extra: dict, tmp_path: Path
 ) -> None:
@@ -76,14 +77,13 @@ def test_a_pretraining_that_is_killed_ends_in_the_same_bytes(name: str, tmp_path
     changes = SHARDED | {"average_decay": 0.9, "accumulate_batches": 2}
     assert attempt(pretrained(name, data, tmp_path / "calm", changes)) == 0
     hurried = pretrained(name, data, tmp_path / "hurried", changes)
-    for number in (6, 5):
-        assert attempt(hurried, killed_in_step(number)) == -9
+    assert attempt(hurried, killed_in_step(6)) == -9
     assert attempt(hurried) == 0
     assert content(tmp_path / "calm") == content(tmp_path / "hurried")
-    assert records.read(tmp_path / "hurried")["attempts"] == 3
+    assert records.read(tmp_path / "hurried")["attempts"] == 2
 
 
-@pytest.mark.parametrize("kind", sorted(ADAPTATIONS))
+@pytest.mark.parametrize("kind", ("frozen", "last block", "low rank"))
 def test_each_way_of_adaptation_ends_in_the_same_bytes_after_a_kill(
     kind: str, tmp_path: Path
 ) -> None:

@@ -14,7 +14,7 @@ from pathlib import Path
 import psutil
 import pytest
 from conftest import Checkout, once, start
-from fuzz import differences
+from fuzz import content
 from test_faults import command, only
 from test_interruption import checkpoint, long, long_study, until  # noqa: F401
 
@@ -230,10 +230,10 @@ def test_the_warm_parent_ends_with_its_workflow(long: Checkout) -> None:  # noqa
 def test_warm_and_cold_studies_have_the_same_bytes(
     finished: Checkout, tmp_path_factory: pytest.TempPathFactory
 ) -> None:
-    study = finished.study()
-    study["execution"] = {"warm_start": False}
-    cold = once(tmp_path_factory, "cold", study)
-    assert list(differences(finished, cold)) == []
+    study = finished.study() | {"seeds": [0], "execution": {"warm_start": False}}
+    cold, warm = content(once(tmp_path_factory, "cold", study)), content(finished)
+    made = [name for name in cold if name.startswith("results/")]
+    assert len(made) > 20 and [name for name in made if cold[name] != warm[name]] == []
 
 
 def test_a_workflow_heals_when_its_warm_parent_is_killed(long: Checkout) -> None:  # noqa: F811
