@@ -16,6 +16,7 @@ rule all:
 
 
 onstart:
+    rehearse()
     collect_garbage()
     pass_on_termination()
     bear_full_disk()

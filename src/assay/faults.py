@@ -171,5 +171,5 @@ def _where(error: BaseException) -> str:
     path = Path(ours[-1].filename).relative_to(identity.SOURCE.parent)
     return (
         f", raised in {path}, line {ours[-1].lineno} ({ours[-1].name}); mend it and run snakemake "
-        "again (log.txt holds the traceback)"
+        "again"
     )

@@ -46,7 +46,7 @@ def per_sample(
     for place in (META, device) if device else (META,):
         try:
             there = {name: tensor.to(place) for name, tensor in batch.items()}
-            return _counted(_copied(module, place), there, context) / _length(batch), None
+            return of_step(_copied(module, place), there, context) / _length(batch), None
         except Exception as error:  # a module may do anything, and trains all the same
             words = str(error).strip().splitlines() or [""]
             why = f"a step alone fails: {type(error).__name__}: {words[0]}"
@@ -55,7 +55,8 @@ def per_sample(
     return None, why
 
 
-def _counted(module: pl.LightningModule, batch: dict[str, Tensor], context: Any) -> int:
+def of_step(module: pl.LightningModule, batch: dict[str, Tensor], context: Any) -> int:
+    """Operations of a step that is taken with a module, its gradients included."""
     module.train()
     with FlopCounterMode(display=False, custom_mapping=_attentions()) as counter:
         with context:

@@ -20,7 +20,7 @@ def main(arguments: list[str]) -> None:
 
     Args:
         arguments: the stage, a module below `assay` with a function of its name, and then that
-            function's own, `--output` among them.
+            function's own, with `--output` if it leaves something.
     """
     name = os.environ.get(WARM)
     if name and (connection := _connect(name)):
@@ -37,8 +37,11 @@ def run(stage: str, *arguments: str) -> None:
     from assay import job
 
     given = dict(zip(arguments[::2], arguments[1::2], strict=False))
-    output = Path(given["--output"])
-    with job.explained(job.title(stage, given.get("--seed"), output), None, output):
+    explained: contextlib.AbstractContextManager = contextlib.nullcontext()
+    if "--output" in given:
+        output = Path(given["--output"])
+        explained = job.explained(job.title(stage, given.get("--seed"), output), None, output)
+    with explained:
         module = importlib.import_module(f"assay.{stage}")
         jsonargparse = importlib.import_module("jsonargparse")
     jsonargparse.auto_cli(getattr(module, stage), as_positional=False, args=list(arguments))
@@ -86,9 +89,10 @@ def _stand_for(connection: socket.socket) -> None:
 
 def _demand_record() -> None:
     """End with a failure where a stage ended well and left nothing: a plug-in may call exit."""
+    if "--output" not in sys.argv or "--partial" in sys.argv:
+        return
     output = sys.argv[sys.argv.index("--output") + 1]
-    partial = "--partial" in sys.argv
-    if not partial and not os.path.exists(os.path.join(output, "record.json")):
+    if not os.path.exists(os.path.join(output, "record.json")):
         sys.exit("the stage ended the process and left no record: does a plug-in call exit?")
 
 

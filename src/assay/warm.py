@@ -27,7 +27,7 @@ from assay import identity, supervision
 from assay.start import ENDED, STARTED, run, send
 
 STAGES = ("assay.pretrain", "assay.finetune", "assay.evaluate", "assay.report")
-LOADED = ("jsonargparse", "docstring_parser", *STAGES)
+LOADED = ("jsonargparse", "docstring_parser", *STAGES, "assay.rehearse")
 CREDENTIALS = struct.Struct("3i")  # process, user and group
 LOOK_SECONDS = 0.3
 WAITING = 128  # jobs that may ask while the packages are being loaded

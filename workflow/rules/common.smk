@@ -249,6 +249,25 @@ def warm_up(jobs):
         os.environ[start.WARM] = warm.launch()
 
 
+def rehearse():
+    """Refuse trainings that could not begin, before the first of several does."""
+    stages = TORCH_STAGES[:2]
+    due = [job for job in workflow.dag.needrun_jobs() if job.rule.name in stages]
+    if len(due) < 2 or not workflow.is_main_process:
+        return
+    folders = sorted({str(Path(job.output[0]).parent) for job in due})
+    done = subprocess.run(
+        ["python", "-m", "assay.start", "rehearse"],
+        input=identity.canonical({"study": STUDY, "folders": folders}),
+        capture_output=True,
+        text=True,
+    )
+    if done.returncode == faults.Exit.CODE:
+        sys.exit(
+            f"{workflow.configfiles[0]}: these trainings cannot begin:\n{done.stderr}"
+        )
+
+
 def bear_full_disk():
     """Go on without the log file where the disk is full: the jobs say so better than it does."""
     for handler in logger.handlers:
