@@ -7,7 +7,7 @@ import pytorch_lightning as pl
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
-from safetensors.torch import save_file
+from safetensors.torch import load_file, save_file
 from torch import nn
 
 from assay import adaptation, optimizers, training
@@ -119,7 +119,7 @@ def test_a_backbone_starts_from_one_of_another_context_and_vocabulary(tmp_path: 
     module = training.build(bigger, WORDS | {"vocabulary": 9}, 1)
     old = {f"word{number}": number for number in range(7)}
     new = {f"word{number}": number + 2 for number in range(7)} | {"a": 0, "b": 1}
-    adaptation.start(module, path, (old, new))
+    adaptation.start(module, load_file(path), path, (old, new))
     assert torch.equal(module.backbone.embedding.weight[2:], built().backbone.embedding.weight)
     assert torch.equal(
         module.backbone.blocks[0].wide.weight, built().backbone.blocks[0].wide.weight
@@ -135,7 +135,7 @@ def test_what_stands_for_new_tokens_learns_whatever_else_does_not(
     old = {f"word{number}": number for number in range(7)}
     for new, learns in ((old | {"word6": 5, "word5": 6}, False), ({**old, "new": 0}, True)):
         module = built(seed=1)
-        anew = adaptation.start(module, path, (old, new))
+        anew = adaptation.start(module, load_file(path), path, (old, new))
         adaptation.add(module, settings, 0)
         adaptation.choose(module, settings, anew)
         assert module.backbone.embedding.weight.requires_grad == learns
@@ -146,7 +146,7 @@ def test_weights_of_another_network_are_refused_by_name(tmp_path: Path) -> None:
     path = tmp_path / "weights"
     save_file({"backbone.other": torch.zeros(2)}, path)
     with pytest.raises(JobError, match="holds another network"):
-        adaptation.start(built(), path)
+        adaptation.start(built(), load_file(path), path)
     with pytest.raises(JobError, match=r"one of the two has no backbone\.blocks"):
         adaptation.load(built(), path)
 
@@ -169,7 +169,7 @@ def test_a_model_without_blocks_says_so() -> None:
 def test_another_vocabulary_asks_for_the_names_of_its_weights(tmp_path: Path) -> None:
     module, path = built(), tmp_path / "weights"
     save_file(module.state_dict(), path)
-    adaptation.start(module, path, ({"a": 0}, {"b": 0}))  # with no token in common
+    adaptation.start(module, load_file(path), path, ({"a": 0}, {"b": 0}))  # with no token in common
     del module.backbone.VOCABULARY_WEIGHTS
     with pytest.raises(JobError, match="does not say in VOCABULARY_WEIGHTS"):
-        adaptation.start(module, path, ({"a": 0}, {"a": 1}))
+        adaptation.start(module, load_file(path), path, ({"a": 0}, {"a": 1}))

@@ -105,3 +105,18 @@ def test_a_network_whose_weights_fit_into_no_memory_is_tried_without_them(tmp_pa
     model["heads"] = 95
     [why] = told(tmp_path, {"model": model, "experiments": {"huge": {"pretraining": "none"}}})
     assert "a multiple of 4 and of heads (95) is needed" in why
+
+
+def test_a_pretraining_that_the_network_cannot_start_from_is_told(tmp_path: Path) -> None:
+    found = tiny_study()
+    start = found["pretrain"]["self_supervised"] | {"data": "other"}
+    further = {"other": {"dataset": {"name": "mnist"}}}
+    changes = {
+        "prepare": {"dataset": {"name": "digits"}, "further": further},
+        "model": {"name": "mlp", "widths": [8], "activation": "gelu"},
+        "pretrain": {"self_supervised": start},
+    }  # fmt: skip
+    told_of = told(tmp_path, changes)
+    [(why, names)] = told_of.items()
+    assert "pretrain/self_supervised holds another network" in why
+    assert names == ["finetune/finetuned_few", "finetune/frozen_few"]

@@ -122,7 +122,8 @@ def load(objective: LightningModule, path: Path) -> None:
 
 def start(
     objective: LightningModule,
-    path: Path,
+    found: dict[str, Tensor],
+    where: Path | str,
     vocabularies: tuple[dict[str, int], dict[str, int]] | None = None,
 ) -> list[nn.Parameter]:
     """Let an objective's backbone start from that of a pretraining.
@@ -132,7 +133,8 @@ def start(
     initialised where it is new.
 
     Args:
-        path: the pretraining's weights.
+        found: the pretraining's weights.
+        where: they are from, for messages.
         vocabularies: token -> id, of the pretraining and of this training, where they differ.
 
     Returns:
@@ -141,7 +143,7 @@ def start(
     Raises:
         JobError: the weights are not those of such a backbone.
     """
-    backbone, found = objective.backbone, load_file(path)
+    backbone = objective.backbone
     weights = {n.removeprefix(BACKBONE): t for n, t in found.items() if n.startswith(BACKBONE)}
     try:
         if vocabularies:
@@ -149,9 +151,9 @@ def start(
         if hasattr(backbone, "fitted"):
             weights = backbone.fitted(weights)
     except (KeyError, RuntimeError, ValueError) as error:
-        what = f"{path} holds another network, which cannot be made to fit: {_line(error)}"
+        what = f"{where} holds another network, which cannot be made to fit: {_line(error)}"
         raise JobError(what, Exit.DATA) from error
-    _put(objective, {f"{BACKBONE}{name}": t for name, t in weights.items()}, BACKBONE, path)
+    _put(objective, {f"{BACKBONE}{name}": t for name, t in weights.items()}, BACKBONE, where)
     if not vocabularies or vocabularies[1].keys() <= vocabularies[0].keys():
         return []
     return [backbone.get_parameter(name) for name in backbone.VOCABULARY_WEIGHTS]
@@ -172,16 +174,18 @@ def _translated(
     return made
 
 
-def _put(objective: LightningModule, found: dict[str, Tensor], prefix: str, path: Path) -> None:
+def _put(
+    objective: LightningModule, found: dict[str, Tensor], prefix: str, where: Path | str
+) -> None:
     wanted = {name for name in objective.state_dict() if name.startswith(prefix)}
     if other := sorted(found.keys() ^ wanted):
         more = f" and {len(other) - NAMED} more" if len(other) > NAMED else ""
         what = f"one of the two has no {', '.join(other[:NAMED])}{more}"
-        raise JobError(f"{path} holds another network: {what}", Exit.DATA)
+        raise JobError(f"{where} holds another network: {what}", Exit.DATA)
     try:
         objective.load_state_dict(found, strict=False)
     except RuntimeError as error:
-        raise JobError(f"{path} holds another network: {_line(error)}", Exit.DATA) from error
+        raise JobError(f"{where} holds another network: {_line(error)}", Exit.DATA) from error
 
 
 def _line(error: Exception) -> str:

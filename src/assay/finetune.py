@@ -5,6 +5,7 @@ from typing import Any
 
 import torch
 from jsonargparse import auto_cli
+from safetensors.torch import load_file
 from torch import Tensor
 
 from assay import adaptation, execution, outputs, randomness, training
@@ -48,8 +49,8 @@ def _finetune(job: Job) -> None:
         objective = training.build(job.settings, job.parents["data"]["facts"], job.seed)
         anew = []
         if "weights" in job.folders:
-            weights = job.file("weights", outputs.WEIGHTS)
-            anew = adaptation.start(objective, weights, _vocabularies(job))
+            path = job.file("weights", outputs.WEIGHTS)
+            anew = adaptation.start(objective, load_file(path), path, _vocabularies(job))
         adaptation.add(objective, job.settings, job.seed)
     with job.ledger.spend("data"):
         train, validation = (

@@ -39,18 +39,24 @@ def rehearse() -> None:
 
 def obstacles(due: list[Run]) -> dict[str, list[str]]:
     """Why trainings could not begin, of those whose data are known, and which."""
+    chains = [[run, run.parents["weights"]] if "weights" in run.parents else [run] for run in due]
+    data = {one.parents["data"].folder: one.parents["data"] for chain in chains for one in chain}
+    known = {folder: _facts(run) for folder, run in data.items()}
     tried: dict[str, str | None] = {}
     found: dict[str, list[str]] = {}
-    for run in due:
-        facts = _facts(run.parents["data"])
-        shaping = {key: run.settings[key] for key in SHAPING if key in run.settings}
-        alike = identity.canonical([shaping, facts])
-        if facts and alike not in tried:
-            tried[alike] = _obstacle(run, facts)
-        why, name = tried.get(alike), f"{run.stage}/{run.name}"
+    for run, *start in chains:
+        alike = identity.canonical([_shape(one) for one in (run, *start)])
+        if alike not in tried:
+            tried[alike] = _obstacle(run, known)
+        why, name = tried[alike], f"{run.stage}/{run.name}"
         if why and name not in found.setdefault(why, []):
             found[why].append(name)
     return found
+
+
+def _shape(run: Run) -> dict[str, Any]:
+    shaping = {key: run.settings[key] for key in SHAPING if key in run.settings}
+    return shaping | {"data": run.parents["data"].folder}
 
 
 def _facts(data: Run) -> dict[str, Any] | None:
@@ -61,7 +67,7 @@ def _facts(data: Run) -> dict[str, Any] | None:
     return stated if "shape" in stated else None
 
 
-def _obstacle(run: Run, facts: dict[str, Any]) -> str | None:
+def _obstacle(run: Run, known: dict[str, Any]) -> str | None:
     """Why a training cannot begin; None where it can, or where that is not known.
 
     Code that needs numbers gets some.
@@ -69,15 +75,20 @@ def _obstacle(run: Run, facts: dict[str, Any]) -> str | None:
     for place in (flops.META, HOST):
         try:
             with place:
-                _begin(run.settings, facts)
+                _begin(run, known)
             return None
         except Exception as error:  # plug-ins and users' code may raise anything
             code, why = faults.explain(error, run.settings, Path(run.folder))
     return why if code in OURS else None
 
 
-def _begin(settings: dict[str, Any], facts: dict[str, Any]) -> None:
+def _begin(run: Run, known: dict[str, Any]) -> None:
+    settings, facts = run.settings, known[run.parents["data"].folder]
+    if not facts:
+        return
     objective = training.build(settings, facts, seed=0)
+    if start := run.parents.get("weights"):
+        _take_over(objective, start, facts, known[start.parents["data"].folder])
     adaptation.add(objective, settings, seed=0)
     adaptation.choose(objective, settings)
     if decay := settings.get("layer_decay"):
@@ -85,6 +96,15 @@ def _begin(settings: dict[str, Any], facts: dict[str, Any]) -> None:
     batch = _batch(objective, facts)
     if batch and settings["objective"]["name"] != UNKNOWN:
         flops.of_step(objective, batch, training.autocast(settings))
+
+
+def _take_over(
+    objective: pl.LightningModule, start: Run, facts: dict[str, Any], before: dict[str, Any] | None
+) -> None:
+    """Start from a pretraining, but for what depends on two vocabularies."""
+    if before and before.get("vocabulary") == facts.get("vocabulary"):
+        weights = training.build(start.settings, before, seed=0).state_dict()
+        adaptation.start(objective, weights, f"{start.stage}/{start.name}")
 
 
 def _batch(objective: pl.LightningModule, facts: dict[str, Any]) -> dict[str, Tensor] | None:
