@@ -30,6 +30,7 @@ enum { DEVICES = 16, INSTANCES = 7, SLOTS = 1 + INSTANCES, PROCESSES = 16 };
 enum number {
     MEMORY_TOTAL,
     MEMORY_USED,
+    MEMORY_RESERVED,
     POWER,
     ENERGY,
     UTILIZATION,
@@ -46,6 +47,7 @@ enum number {
 static const char *const KEYS[NUMBERS] = {
     [MEMORY_TOTAL] = "memory_total_bytes",
     [MEMORY_USED] = "memory_used_bytes",
+    [MEMORY_RESERVED] = "memory_reserved_bytes",
     [POWER] = "power_watts",
     [ENERGY] = "energy_joules",
     [UTILIZATION] = "utilization_percent",
@@ -373,6 +375,7 @@ int nvmlDeviceGetMemoryInfo(uintptr_t handle, struct memory *memory)
     double total = device->numbers[MEMORY_TOTAL], used = device->numbers[MEMORY_USED];
     if (isnan(total) || isnan(used))
         return NOT_SUPPORTED;
+    used += device->numbers[MEMORY_RESERVED];
     *memory = (struct memory){total, total - used, used};
     return SUCCESS;
 }
@@ -380,10 +383,16 @@ int nvmlDeviceGetMemoryInfo(uintptr_t handle, struct memory *memory)
 int nvmlDeviceGetMemoryInfo_v2(uintptr_t handle, struct memory_v2 *memory)
 {
     struct memory simple;
+    struct device *device;
     int result = nvmlDeviceGetMemoryInfo(handle, &simple);
-    if (!result)
-        *memory = (struct memory_v2){memory->version, simple.total, 0, simple.free, simple.used};
-    return result;
+    if (result)
+        return result;
+    find(handle, &device);
+    unsigned long long reserved = device->numbers[MEMORY_RESERVED];
+    *memory = (struct memory_v2){
+        memory->version, simple.total, reserved, simple.free, simple.used - reserved,
+    };
+    return SUCCESS;
 }
 
 int nvmlDeviceGetComputeRunningProcesses_v3(uintptr_t handle, unsigned *count, struct process *rows)

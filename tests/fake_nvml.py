@@ -32,6 +32,7 @@ class FakeGpu:
     pci_bus_id: str | None = None
     memory_total_bytes: int | None = 16 * 2**30
     memory_used_bytes: int | None = 0
+    memory_reserved_bytes: int = 0
     power_watts: float | None = None
     energy_joules: float | None = None
     utilization_percent: int | None = None

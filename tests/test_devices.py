@@ -231,6 +231,22 @@ def test_no_process_is_left_over(end: str) -> None:
         assert not any(each.is_running() for each in seen)
 
 
+def test_nothing_asks_for_a_gpu_before_there_is_a_process_for_each(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked = []
+    for name in ("is_available", "is_bf16_supported", "current_device", "_lazy_init"):
+        monkeypatch.setattr(torch.cuda, name, lambda *_, name=name, **__: asked.append(name))
+
+    def reached(job: Job, count: int) -> None:
+        raise InterruptedError(f"{count} processes are to be forked")
+
+    monkeypatch.setattr(ranks, "started", reached)
+    with pytest.raises(InterruptedError, match="2 processes"):
+        fitted(tmp_path, {"device": "gpu", "devices": 2, "precision": "bf16-mixed"})
+    assert asked == []
+
+
 def test_a_fault_on_another_device_is_told_in_its_own_words() -> None:
     def fail() -> None:
         raise MemoryError("can't allocate memory")

@@ -12,11 +12,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from safetensors.torch import save_file
+from safetensors.torch import load_file, save_file
 from test_resuming import attempt, die, in_step, result, to_the_end, train, workshop
 from torch import nn
 
-from assay import hub, records, splits
+from assay import hub, outputs, records, splits
 from assay.faults import JobError
 
 IMAGES = {"shape": [3, 32, 32], "classes": 4}
@@ -169,6 +169,20 @@ def test_a_training_of_a_timm_network_that_is_killed_ends_in_the_same_bytes() ->
         assert attempt(train(data, runs / "peace", changes)) == 0
         assert to_the_end(train(data, runs / "killed", changes), in_step(3), in_step(0)) == 2
         assert result(runs / "killed") == result(runs / "peace")
+
+
+@needs("timm")
+def test_a_timm_network_whose_blocks_have_several_parts_trains_cut() -> None:
+    changes = {
+        "model": {"name": "timm:vit_tiny_patch16_224", "pixels": 32}, "steps": 2,
+        "validate_every_steps": 2, "warmup_steps": 1, "batch_size": 6, "devices": 2,
+    }  # fmt: skip
+    with workshop() as (data, runs):
+        assert attempt(train(data, runs / "uncut", changes)) == 0
+        assert attempt(train(data, runs / "cut", changes | {"sharded": True})) == 0
+        uncut, cut = (load_file(runs / name / outputs.WEIGHTS) for name in ("uncut", "cut"))
+        for name, weight in uncut.items():
+            torch.testing.assert_close(cut[name], weight, rtol=1e-3, atol=1e-4)
 
 
 # transformers

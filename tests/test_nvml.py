@@ -67,12 +67,15 @@ def test_several_devices_are_told_apart_by_index_and_by_uuid(fake_gpus: Make) ->
 
 def test_a_device_tells_what_it_was_given(fake_gpus: Make) -> None:
     gpus = fake_gpus(
-        memory_used_bytes=2**33, power_watts=250.5, utilization_percent=97,
+        memory_used_bytes=2**33, memory_reserved_bytes=2**32, power_watts=250.5,
+        utilization_percent=97,
         throttle_reasons=0x44, compute_capability=8.6,
     )  # fmt: skip
     answers = {
         "nvmlSystemGetDriverVersion()": "570.00",
-        "nvmlDeviceGetMemoryInfo(device(0)).free": 2**33,
+        "nvmlDeviceGetMemoryInfo(device(0)).used": 2**33 + 2**32,
+        "nvmlDeviceGetMemoryInfo(device(0), nvmlMemory_v2).free": 2**32,
+        "nvmlDeviceGetMemoryInfo(device(0), nvmlMemory_v2).reserved": 2**32,
         "nvmlDeviceGetMemoryInfo(device(0), nvmlMemory_v2).used": 2**33,
         "nvmlDeviceGetPowerUsage(device(0))": 250_500,
         "nvmlDeviceGetUtilizationRates(device(0)).gpu": 97,

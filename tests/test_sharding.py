@@ -24,9 +24,10 @@ from test_resuming import attempt
 from test_training import Tied, fitted
 from torch import Tensor, nn
 
-from assay import outputs, records, training
+from assay import outputs, records, sharding
 from assay.callbacks import History
 from assay.faults import Exit
+from assay.job import explained
 
 SHARDED = {"devices": 2, "sharded": True}
 SMALL = {"name": "gpt", "layers": 3, "heads": 2, "width": 32, "context": 12,
@@ -170,22 +171,81 @@ def test_buffers_are_those_of_the_first_device_as_without_cutting(tmp_path: Path
     assert found["cut"]["centre"].abs().min() > 0
 
 
-def test_a_weight_that_cannot_be_cut_is_one_clear_error(tmp_path: Path) -> None:
-    class Scaled(Tied):
-        def __init__(self) -> None:
-            super().__init__()
-            self.scale = nn.Parameter(torch.tensor(1.0))
+class Scaled(Tied):
+    """Has a weight of no dimension."""
 
+    def __init__(self) -> None:
+        super().__init__()
+        self.scale = nn.Parameter(torch.tensor(1.0))
+
+
+class ByItself(Tied):
+    """Takes its steps itself."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.automatic_optimization = False
+
+
+class Following(Tied):
+    """Changes weights while they are gathered."""
+
+    def training_step(self, batch: dict[str, Tensor], index: int) -> Tensor:
+        with torch.no_grad():
+            self.fixed.weight.lerp_(self.backbone.weight, 0.5)
+        return super().training_step(batch, index)
+
+
+class Mistaken(Tied):
+    """Fails."""
+
+    def training_step(self, batch: dict[str, Tensor], index: int) -> Tensor:
+        raise ZeroDivisionError("the real mistake")
+
+
+class Outside(Tied):
+    """Computes where weights are not gathered."""
+
+    def on_train_epoch_end(self) -> None:
+        self.backbone(torch.zeros(1, 4))
+
+
+@pytest.mark.parametrize(
+    "kind, words",
+    (
+        (Scaled, "sharded: the network cannot be cut"),
+        (ByItself, "sharded: a module that optimizes by itself"),
+        (Following, "sharded: training_step changes weights in place"),
+        (Mistaken, "ZeroDivisionError: the real mistake"),
+        (Outside, "used outside of training_step and validation_step"),
+    ),
+    ids=lambda each: getattr(each, "__name__", ""),
+)
+def test_what_cannot_be_trained_cut_is_one_clear_error(
+    kind: type[Tied], words: str, tmp_path: Path
+) -> None:
     def told() -> None:
-        fitted.__globals__["Tied"] = Scaled
-        try:
+        fitted.__globals__["Tied"] = kind
+        with explained("it", {}, tmp_path):
             fitted(tmp_path / "run", SHARDED)
-        except training.JobError as error:
-            (tmp_path / "said").write_text(str(error))
-            raise SystemExit(error.code) from error
 
     assert attempt(told) == Exit.CODE
-    assert "sharded: the network cannot be cut" in (tmp_path / "said").read_text()
+    assert words in records.failure(tmp_path)["reason"]
+
+
+def test_blocks_that_share_weights_are_gathered_with_the_rest() -> None:
+    shared, again = nn.Linear(4, 4), nn.Linear(4, 4)
+    tied = nn.Linear(4, 4)
+    tied.weight = nn.Linear(4, 4).weight
+    pair = nn.ModuleList([nn.Linear(4, 4), nn.Linear(4, 4)])
+    module = Tied()
+    module.backbone = nn.Module()
+    module.backbone.blocks = [nn.Sequential(shared), nn.Sequential(shared), pair, again, again]
+    module.backbone.parts = nn.ModuleList([shared, pair, again, tied])
+    module.head = nn.Linear(4, 4)
+    module.head.weight = tied.weight
+    module.backbone.blocks.append(tied)
+    assert sharding.units(module) == [*pair, again]
 
 
 def test_what_is_learnt_cut_goes_on_on_one_device(tmp_path: Path) -> None:

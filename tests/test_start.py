@@ -230,15 +230,18 @@ def test_the_warm_parent_ends_with_its_workflow(long: Checkout) -> None:  # noqa
 def test_warm_and_cold_studies_have_the_same_bytes(
     finished: Checkout, tmp_path_factory: pytest.TempPathFactory
 ) -> None:
-    study = finished.study() | {"seeds": [0], "execution": {"warm_start": False}}
+    two = {name: finished.study()["experiments"][name] for name in ("scratch_few", "frozen_few")}
+    study = finished.study() | {"seeds": [0], "experiments": two}
+    study |= {"execution": {"warm_start": False}}
+    study["report"]["comparisons"] = {}
     cold, warm = content(once(tmp_path_factory, "cold", study)), content(finished)
     made = [name for name in cold if name.startswith("results/")]
-    assert len(made) > 20 and [name for name in made if cold[name] != warm[name]] == []
+    assert len(made) > 15 and [name for name in made if cold[name] != warm[name]] == []
 
 
 def test_a_workflow_heals_when_its_warm_parent_is_killed(long: Checkout) -> None:  # noqa: F811
     study = long_study()
-    study["seeds"] = [0, 1, 2]
+    study["seeds"] = [0, 1]
     long.write_study(study)
     process = start(long, 2)
     until(lambda: checkpoint(long))

@@ -99,6 +99,14 @@ BROKEN = {
     ),
     "half precision on a CPU": (put("precision", "16-mixed"), "needs a GPU"),
     "CUDA graphs on a CPU": (put("compile", "reduce-overhead"), "needs a GPU"),
+    "CUDA graphs of several batches": (
+        lambda found: (
+            put("device", "gpu")(found),
+            put("compile", "reduce-overhead")(found),
+            put("finetune/accumulate_batches", 2)(found),
+        ),
+        "does not go with compile: reduce-overhead",
+    ),
     "batch that cannot be shared": (put("devices", 4), "write 48"),
     "share of a batch that is too small": (
         lambda found: (put("devices", 25)(found), put("finetune/batch_size", 25)(found)),

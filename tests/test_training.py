@@ -1,6 +1,5 @@
 """Batches, labels and weights, as the training stages use them."""
 
-import contextlib
 import csv
 import json
 import subprocess
@@ -191,7 +190,7 @@ def test_operations_are_counted_on_a_copy() -> None:
 
     module, batch = Counting(), {"image": torch.rand(8, 4)}
     drawn = torch.get_rng_state()
-    counted, why = flops.per_sample(module, batch, contextlib.nullcontext(), batches.HOST)
+    counted, why = flops.per_sample(module, batch, batches.HOST)
     forward, backward = 3 * 2 * 16, 4 * 2 * 16  # three layers; the input and one weight need none
     assert (counted, why) == (forward + backward, None)
     assert module.calls == 0 and module.head.weight.grad is None
@@ -203,9 +202,7 @@ def test_a_step_that_cannot_be_counted_says_why() -> None:
         def training_step(self, batch: dict[str, torch.Tensor], index: int) -> torch.Tensor:
             return super().training_step(batch, index) * self.trainer.num_devices
 
-    counted, why = flops.per_sample(
-        Attached(), {"image": torch.rand(8, 4)}, contextlib.nullcontext(), batches.HOST
-    )
+    counted, why = flops.per_sample(Attached(), {"image": torch.rand(8, 4)}, batches.HOST)
     assert counted is None and "not attached to a `Trainer`" in why
 
 
@@ -215,11 +212,8 @@ def test_a_step_that_looks_at_its_numbers_is_counted_where_it_can_be_computed() 
             return super().training_step(batch, index) * (1 + batch["image"].sum().item())
 
     batch = {"image": torch.rand(8, 4)}
-    counted = [
-        flops.per_sample(Looking(), batch, contextlib.nullcontext(), device)
-        for device in (batches.HOST, None)
-    ]
-    assert counted[0] == flops.per_sample(Tied(), batch, contextlib.nullcontext(), batches.HOST)
+    counted = [flops.per_sample(Looking(), batch, device) for device in (batches.HOST, None)]
+    assert counted[0] == flops.per_sample(Tied(), batch, batches.HOST)
     assert counted[1][0] is None and "a step alone fails" in counted[1][1]
 
 

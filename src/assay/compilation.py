@@ -61,6 +61,7 @@ def warm_up(module: pl.LightningModule, backward: Callable[[int], Tensor]) -> No
     generators = randomness.state()
     try:
         for place in range(WARM_UP_STEPS):
+            module.zero_grad()  # a graph's gradients are overwritten by the next
             backward(place)
     except (torch._dynamo.exc.TorchDynamoException, torch._inductor.exc.InductorError) as error:
         what = str(error).strip().splitlines()[0]

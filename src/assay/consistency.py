@@ -35,7 +35,7 @@ def training(study: dict[str, Any]) -> Problems:
         yield from _fits(("pretrain", name), entry, study["finetune"], facts)
         model = entry.get("model", study["model"])
         yield from _takes(("pretrain", name) if "model" in entry else (), model, facts)
-        yield from _steps(("pretrain", name), entry, _examples(facts), study["devices"])
+        yield from _steps(("pretrain", name), entry, _examples(facts), study)
         yield from _sharded(("pretrain", name), entry, study)
     for name, entry in plan.complete(study).items():
         yield from _experiment(study, name, entry)
@@ -138,7 +138,7 @@ def _experiment(study: dict[str, Any], name: str, entry: dict[str, Any]) -> Prob
     else:
         known = labels != "all" and "classes" in facts
         examples = labels * facts["classes"] if known else examples
-        yield from _steps(place, entry, examples, study["devices"])
+        yield from _steps(place, entry, examples, study)
 
 
 def _apart(study: dict[str, Any], *entries: dict[str, Any]) -> str | None:
@@ -158,12 +158,18 @@ def _apart(study: dict[str, Any], *entries: dict[str, Any]) -> str | None:
     return None
 
 
-def _steps(place: tuple, entry: dict[str, Any], examples: int | None, devices: int) -> Problems:
+def _steps(
+    place: tuple, entry: dict[str, Any], examples: int | None, study: dict[str, Any]
+) -> Problems:
+    devices, compiled = study["devices"], study["compile"]
     steps, every = entry["steps"], entry["validate_every_steps"]
     if steps % every:
         near = max(every, round(steps / every) * every)
         what = f"{steps} is no multiple of validate_every_steps ({every}): write {near}"
         yield (*place, "steps"), what
+    if entry.get("accumulate_batches", 1) > 1 and compiled == "reduce-overhead":
+        what = "does not go with compile: reduce-overhead, whose gradients each batch overwrites"
+        yield (*place, "accumulate_batches"), f"{what}: write compile: default, or delete it"
     if entry["warmup_steps"] >= steps:
         what = (
             f"{entry['warmup_steps']} leaves nothing of the {steps} steps: write a smaller number"

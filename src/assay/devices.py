@@ -147,11 +147,14 @@ def _described(uuid: str, found: Any) -> list[Gpu]:
 
 
 def _used(found: Any) -> int:
-    """Bytes of a GPU's memory that are used; 0 where it has none of its own."""
+    """Bytes of a GPU's memory that programs use; 0 where it has none of its own."""
     import pynvml
 
     try:
-        return pynvml.nvmlDeviceGetMemoryInfo(found).used
+        try:
+            return pynvml.nvmlDeviceGetMemoryInfo(found, pynvml.nvmlMemory_v2).used
+        except (pynvml.NVMLError_FunctionNotFound, pynvml.NVMLError_ArgumentVersionMismatch):
+            return pynvml.nvmlDeviceGetMemoryInfo(found).used  # with what the driver reserves
     except pynvml.NVMLError_NotSupported:
         return 0
 

@@ -31,6 +31,7 @@ CRASHES = (signal.SIGSEGV, signal.SIGBUS, signal.SIGILL, signal.SIGFPE, signal.S
 LONGEST_REASON = 600  # characters of a message; a log holds it all
 LASTING = (Exit.DATA, Exit.CODE, Exit.DIVERGED, Exit.CHANGED)  # trying again cannot help
 FOREIGN_TORCHVISION = "operator torchvision::nms does not exist"
+CUT_AND_WHOLE = "got mixed torch.Tensor and DTensor"
 NO_SPACE = (errno.ENOSPC, errno.EDQUOT)
 NOT_ALLOWED = (errno.EACCES, errno.EPERM, errno.EROFS)
 NO_MEMORY = ("an't allocate memory", "annot allocate memory", "not enough memory", "bad_alloc",
@@ -108,6 +109,10 @@ def explain(
                 "a loader worker was killed, by hand or by the system for want of memory: run "
                 "snakemake again, with fewer execution.loader_workers if it comes back",
             )
+        if CUT_AND_WHOLE in str(cause):
+            what = "the weights are cut (sharded: true), and were used outside of training_step and"
+            more = "validation_step, or by an optimizer that does not know of that: delete sharded"
+            return Exit.CODE, f"{what} {more}{_where(error)}"
         if FOREIGN_TORCHVISION in str(cause):
             what = "torchvision was made for another build of torch, and nothing here needs it"
             return Exit.CODE, f"{what}: python -m pip uninstall torchvision"

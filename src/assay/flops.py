@@ -23,7 +23,6 @@ FUSED_ATTENTIONS = (
 def per_sample(
     module: pl.LightningModule,
     batch: dict[str, Tensor],
-    context: Any,
     device: torch.device | None,
 ) -> tuple[float | None, str | None]:
     """Operations of matrix products and convolutions in a training step, forward and backward.
@@ -36,17 +35,17 @@ def per_sample(
     Args:
         module: not attached to a trainer; it stays as it is.
         batch: tensors (n, ...).
-        context: in which a network computes in the study's precision.
         device: where a step may be computed; None where the module is too large for that.
 
     Returns:
         Operations per example, or why they cannot be counted.
     """
-    drawn, why = randomness.state(), ""
+    why = ""
     for place in (META, device) if device else (META,):
+        there, copied = {name: t.to(place) for name, t in batch.items()}, _copied(module, place)
+        drawn = randomness.state()  # of the device too, which is in use by now
         try:
-            there = {name: tensor.to(place) for name, tensor in batch.items()}
-            return of_step(_copied(module, place), there, context) / _length(batch), None
+            return of_step(copied, there) / len(next(iter(batch.values()))), None
         except Exception as error:  # a module may do anything, and trains all the same
             words = str(error).strip().splitlines() or [""]
             why = f"a step alone fails: {type(error).__name__}: {words[0]}"
@@ -55,12 +54,14 @@ def per_sample(
     return None, why
 
 
-def of_step(module: pl.LightningModule, batch: dict[str, Tensor], context: Any) -> int:
-    """Operations of a step that is taken with a module, its gradients included."""
+def of_step(module: pl.LightningModule, batch: dict[str, Tensor]) -> int:
+    """Operations of a step that is taken with a module, its gradients included.
+
+    They do not depend on the precision, and to ask for that of a GPU would begin to use one.
+    """
     module.train()
     with FlopCounterMode(display=False, custom_mapping=_attentions()) as counter:
-        with context:
-            output = module.training_step(batch, 0)
+        output = module.training_step(batch, 0)
         (output["loss"] if isinstance(output, dict) else output).backward()
     return counter.get_total_flops()
 
@@ -73,10 +74,6 @@ def _copied(module: nn.Module, place: torch.device) -> nn.Module:
     }
     buffers = {id(one): one.to(place, copy=True) for one in module.buffers()}
     return copy.deepcopy(module, weights | buffers)
-
-
-def _length(batch: dict[str, Tensor]) -> int:
-    return len(next(iter(batch.values())))
 
 
 def _attentions() -> dict[Any, Callable[..., int]]:
@@ -101,13 +98,16 @@ def peak_per_second(device: torch.device, precision: str) -> float:
     size = PRODUCT_SIZE[device.type]
     # Equal numbers would cost a GPU less power, so it would multiply them faster than others.
     factor = torch.arange(size * size, device=device).sin().view(size, size).to(kind)
-    best = float("inf")
+    best, exactness = float("inf"), torch.get_float32_matmul_precision()
+    if device.type == "cuda":  # as convolutions are computed there, in TF32, which is the fastest
+        torch.set_float32_matmul_precision("high")
     for _ in range(REPEATS):
         _wait(device)
         begun = time.perf_counter()
         factor @ factor
         _wait(device)
         best = min(best, time.perf_counter() - begun)
+    torch.set_float32_matmul_precision(exactness)
     return 2 * size**3 / best
 
 

@@ -19,7 +19,7 @@ from assay.faults import Exit
 from assay.plan import Plan, Run
 
 # What decides whether a training can begin. The others are numbers that a check has seen.
-SHAPING = ("model", "objective", "lora", "frozen", "trained_blocks", "layer_decay", "precision")
+SHAPING = ("model", "objective", "lora", "frozen", "trained_blocks", "layer_decay")
 OURS = (Exit.CODE, Exit.DATA)  # faults of a study or of code, not of this moment or machine
 EXAMPLES = 4  # or more, where an objective wants more
 UNKNOWN = "lightning"  # a user's module may need its trainer
@@ -95,7 +95,7 @@ def _begin(run: Run, known: dict[str, Any]) -> None:
         adaptation.factors(objective.backbone, decay)
     batch = _batch(objective, facts)
     if batch and settings["objective"]["name"] != UNKNOWN:
-        flops.of_step(objective, batch, training.autocast(settings))
+        flops.of_step(objective, batch)
 
 
 def _take_over(

@@ -4,7 +4,9 @@ Source: Rajbhandari et al., ZeRO: Memory optimizations toward training trillion 
 (SC 2020), stage 3, as PyTorch's `fully_shard` does it.
 """
 
-from collections.abc import Mapping
+import functools
+from collections import Counter
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import pytorch_lightning as pl
@@ -12,7 +14,7 @@ import torch
 import torch.distributed as dist
 from lightning_utilities.core.apply_func import apply_to_collection
 from pytorch_lightning.strategies import DDPStrategy
-from torch import Tensor
+from torch import Tensor, nn
 
 from assay.faults import Exit, JobError
 
@@ -29,6 +31,12 @@ class Sharded(DDPStrategy):
         """Cut the network into parts, block by block, and keep this device's."""
         shard(self.model, self.root_device.type, self.num_processes)
         super().model_to_device()
+
+    def teardown(self) -> None:
+        """End without moving the network to the host, as it may be half gathered after an error."""
+        for part in (self.cluster_environment, self.precision_plugin, self.accelerator):
+            part.teardown()
+        self.checkpoint_io.teardown()
 
     def configure_ddp(self) -> None:
         """Nothing: gradients are averaged where the weights are cut."""
@@ -76,28 +84,74 @@ def shard(module: pl.LightningModule, device: str, count: int) -> None:
     """Cut a module's weights into parts, and keep those of this process.
 
     Args:
-        module: the `blocks` of its backbone, if it names them, are gathered one by one; the rest
-            is gathered for the whole of a step.
+        module: the `blocks` of its backbone, if it names them, are gathered one by one; the rest,
+            and blocks that share weights with others, are gathered for the whole of a step.
         device: "cpu" or "cuda".
         count: of processes.
 
     Raises:
-        JobError: a weight cannot be cut.
+        JobError: it cannot be trained so.
     """
     from torch.distributed.device_mesh import init_device_mesh
     from torch.distributed.fsdp import fully_shard, register_fsdp_forward_method
 
-    for weight in module.parameters():
-        weight.data = weight.data.contiguous()  # those of convolutions may lie otherwise
+    if not module.automatic_optimization:
+        what = "sharded: a module that optimizes by itself (automatic_optimization = False) cannot"
+        raise JobError(f"{what} be cut: delete sharded", Exit.CODE)
+    for tensor in (*module.parameters(), *module.buffers()):
+        tensor.data = tensor.data.contiguous()  # those of convolutions may lie otherwise
+    module.training_step = _watched(module, module.training_step)
     mesh = init_device_mesh(device, (count,))
     try:
-        for block in getattr(module.backbone, "blocks", ()):
+        for block in units(module):
             fully_shard(block, mesh=mesh)
         fully_shard(module, mesh=mesh)
-    except ValueError as error:
+    except (ValueError, NotImplementedError) as error:
         raise JobError(f"sharded: the network cannot be cut: {error}", Exit.CODE) from error
     for method in ("training_step", "validation_step"):
         register_fsdp_forward_method(module, method)
+
+
+def units(module: pl.LightningModule) -> list[nn.Module]:
+    """What is gathered on its own: blocks, or their members, that share no weight with others."""
+    blocks = getattr(module.backbone, "blocks", ())
+    found = list(dict.fromkeys(member for block in blocks for member in _members(block)))
+    held = [{id(weight) for weight in unit.parameters()} for unit in found]
+    inside = {part for unit in found for part in unit.modules()}
+    rest = [part for part in module.modules() if part not in inside]
+    others = {id(weight) for part in rest for weight in part.parameters(recurse=False)}
+    users = Counter(weight for own in (*held, others) for weight in own)
+    return [
+        unit
+        for unit, own in zip(found, held, strict=True)
+        if own and all(users[weight] == 1 for weight in own)
+    ]
+
+
+def _members(block: nn.Module) -> list[nn.Module]:
+    if not isinstance(block, nn.ModuleList):
+        return [block]
+    return [member for each in block for member in _members(each)]
+
+
+def _watched(module: pl.LightningModule, step: Callable[..., Any]) -> Callable[..., Any]:
+    """A step after which nothing has changed the weights that are gathered, and so would be lost.
+
+    Raises:
+        JobError: the step has.
+    """
+
+    @functools.wraps(step)
+    def watched(*arguments: Any, **named: Any) -> Any:
+        gathered = [weight for weight in module.parameters() if not is_cut(weight)]
+        before = [weight._version for weight in gathered]
+        output = step(*arguments, **named)
+        if before != [weight._version for weight in gathered]:
+            what = "sharded: training_step changes weights in place, which would be lost"
+            raise JobError(f"{what}: do so in on_train_batch_end, or delete sharded", Exit.CODE)
+        return output
+
+    return watched
 
 
 def whole(found: Any) -> Any:

@@ -107,6 +107,8 @@ def set_up(settings: dict[str, Any]) -> None:
     """Make this process compute the same bits each time, with the threads that the study says."""
     # without a fixed workspace cuBLAS is not deterministic, and PyTorch says so and stops
     os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
+    # whoever asks whether there is a GPU is answered without using one: processes may be forked yet
+    os.environ.setdefault("PYTORCH_NVML_BASED_CUDA_CHECK", "1")
     several = settings.get("devices", 1) > 1  # then `ranks` sets threads, once there are processes
     torch.set_num_threads(1 if several else settings["threads"])
     torch.use_deterministic_algorithms(True)
@@ -177,6 +179,7 @@ def _fit(
     device = _device(job, rank)
     if device.type == "cuda":
         job.ledger.synchronize = torch.cuda.synchronize
+        torch.cuda.reset_peak_memory_stats(device)
         peak = partial(torch.cuda.max_memory_allocated, device)
         job.meter.peaks["peak_device_memory_bytes"] = peak
     batches = _batches(job, rank, train, device)
@@ -260,13 +263,14 @@ def _count_operations(job: Job, objective: pl.LightningModule, train: dict[str, 
     device: torch.device | None = _device(job)
     if settings.get("devices", 1) > 1:  # no process may touch a GPU before there are all
         device = None if settings.get("sharded") else HOST
-    counted = flops.per_sample(objective, batch, autocast(settings), device)
+    counted = flops.per_sample(objective, batch, device)
     job.extra["flops_per_sample"], job.extra["flops_missing_because"] = counted
 
 
 def _measure_device(job: Job) -> None:
-    """Note what the device can do."""
-    device = _device(job)
+    """Note what the device can do, which is no part of what the training held."""
+    device, peaks = _device(job), job.meter.peaks
+    job.meter.peaks = {name: partial(int, held()) for name, held in peaks.items()}
     torch.set_num_threads(job.settings["threads"])
     peak = flops.peak_per_second(device, job.settings["precision"])
     job.meter.notes["peak_flops_per_second"] = peak
