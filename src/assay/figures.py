@@ -85,8 +85,8 @@ def _curve(axes: Axes, history: pd.DataFrame, name: str, colour: tuple) -> None:
 def wall_time(tables: Tables) -> Figure:
     """What a job's wall time was spent on: mean seconds per run, by stage.
 
-    `import` is the start of Python and of the libraries; `train` is the optimisation steps, without
-    their waiting for batches (`data_wait`).
+    Import is the start of Python and of the libraries; train is the optimisation steps, without
+    their waiting for batches (data_wait).
     """
     done = tables.runs[tables.runs["status"] == "complete"]
     label = done["stage"] + "  " + done["name"]
