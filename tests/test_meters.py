@@ -198,6 +198,20 @@ def test_the_most_memory_that_a_killed_process_held_counts() -> None:
     assert third.total()["peak_device_memory_bytes"] == 9
 
 
+def test_the_pressure_and_the_load_of_the_machine_are_noted(hog: subprocess.Popen) -> None:
+    if not Path("/proc/pressure/cpu").exists():
+        pytest.skip("this kernel does not tell the pressure on its cores (PSI)")
+    crowd, meter = [subprocess.Popen(BUSY) for _ in range(2 * (os.cpu_count() or 1))], Meter()
+    with meter.running():
+        time.sleep(1)
+    for each in crowd:
+        each.kill()
+        each.wait()
+    found = meter.total()
+    assert found["counts"]["pressure_seconds"] > 0.3
+    assert found["peak_load"] > 0
+
+
 def test_time_taken_by_other_machines_is_a_share_of_the_cores_that_a_run_may_use() -> None:
     counts = {"seconds": 10.0, "busy_seconds": 5.0, "workflow_seconds": 5.0, "core_seconds": 20.0}
 

@@ -27,7 +27,7 @@ class Meter:
         seen: what was seen at least once, such as a stranger's process.
         missing: why there is no energy; None where there is.
         notes: whatever else was measured once, by name.
-        peaks: what tells the most that this process has used of something, by name.
+        peaks: what tells the most that there was of something, such as memory, by name.
     """
 
     def __init__(self, gpus: list[str] | None = None, divided: bool = False) -> None:
@@ -42,11 +42,13 @@ class Meter:
         self.seen: set[str] = set()
         self.missing: str | None = None
         self.notes: dict[str, float] = {}
-        self.peaks: dict[str, Callable[[], int]] = {
-            "peak_memory_bytes": environment.peak_memory_bytes
+        self.peaks: dict[str, Callable[[], float]] = {
+            "peak_memory_bytes": environment.peak_memory_bytes,
+            "peak_load": self._highest_load,
         }
         self._divided = divided
-        self._earlier: dict[str, int] = {}
+        self._load = 0.0
+        self._earlier: dict[str, float] = {}
         self._energy: list[energy.Counter] = []
         self._last: dict[str, float] | None = None
 
@@ -86,6 +88,12 @@ class Meter:
             **self.notes,
         }
 
+    def _highest_load(self) -> float:
+        """The machine's load over a minute, as the system averages it, where it was highest."""
+        with suppress(OSError):
+            self._load = max(self._load, round(os.getloadavg()[0], 2))
+        return self._load
+
     def _count(self) -> None:
         before, self._last = self._last, self._read()
         for name, value in self._last.items():
@@ -116,6 +124,7 @@ class Meter:
             for counter in self._energy:
                 with suppress(Unreadable):
                     counter.read()
+            self._highest_load()
             for uuid in self.gpus:
                 self.seen |= _company(uuid)
             if ended.wait(wait):
@@ -157,7 +166,17 @@ def _processor() -> dict[str, float]:
         "core_seconds": sum(counted) / tick,
         "stolen_seconds": stolen / tick,
         "waited_seconds": sum(_waited(task) for task in Path("/proc/self/task").iterdir()) / 1e9,
+        **_pressure(),
     }
+
+
+def _pressure() -> dict[str, float]:
+    """Seconds in which any task here waited for a core; none where the system does not tell."""
+    try:
+        some = Path("/proc/pressure/cpu").read_text().splitlines()[0]
+    except (OSError, IndexError):
+        return {}
+    return {"pressure_seconds": int(some.rpartition("total=")[2]) / 1e6}
 
 
 def _waited(task: Path) -> int:

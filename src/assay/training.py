@@ -269,8 +269,10 @@ def _count_operations(job: Job, objective: pl.LightningModule, train: dict[str, 
 
 def _measure_device(job: Job) -> None:
     """Note what the device can do, which is no part of what the training held."""
-    device, peaks = _device(job), job.meter.peaks
-    job.meter.peaks = {name: partial(int, held()) for name, held in peaks.items()}
+    device = _device(job)
+    if device.type == "cuda":
+        held = torch.cuda.max_memory_allocated(device)
+        job.meter.peaks["peak_device_memory_bytes"] = lambda: held
     torch.set_num_threads(job.settings["threads"])
     peak = flops.peak_per_second(device, job.settings["precision"])
     job.meter.notes["peak_flops_per_second"] = peak
