@@ -213,8 +213,8 @@ class Outside(Tied):
 @pytest.mark.parametrize(
     "kind, words",
     (
-        (Scaled, "sharded: the network cannot be cut"),
-        (ByItself, "sharded: a module that optimizes by itself"),
+        (Scaled, "sharded: the network cannot be cut, for scale has no dimension"),
+        (ByItself, "sharded: the network cannot be cut, for its module optimizes by itself"),
         (Following, "sharded: training_step changes weights in place"),
         (Mistaken, "ZeroDivisionError: the real mistake"),
         (Outside, "used outside of training_step and validation_step"),

@@ -13,13 +13,13 @@ import pytorch_lightning as pl
 import torch
 from torch import Tensor
 
-from assay import adaptation, faults, flops, identity, records, signatures, training
+from assay import adaptation, faults, flops, identity, records, sharding, signatures, training
 from assay.batches import HOST
 from assay.faults import Exit
 from assay.plan import Plan, Run
 
 # What decides whether a training can begin. The others are numbers that a check has seen.
-SHAPING = ("model", "objective", "lora", "frozen", "trained_blocks", "layer_decay")
+SHAPING = ("model", "objective", "lora", "frozen", "trained_blocks", "layer_decay", "sharded")
 OURS = (Exit.CODE, Exit.DATA)  # faults of a study or of code, not of this moment or machine
 EXAMPLES = 4  # or more, where an objective wants more
 UNKNOWN = "lightning"  # a user's module may need its trainer
@@ -93,6 +93,8 @@ def _begin(run: Run, known: dict[str, Any]) -> None:
     adaptation.choose(objective, settings)
     if decay := settings.get("layer_decay"):
         adaptation.factors(objective.backbone, decay)
+    if settings.get("sharded"):
+        sharding.check(objective)
     batch = _batch(objective, facts)
     if batch and settings["objective"]["name"] != UNKNOWN:
         flops.of_step(objective, batch)

@@ -95,21 +95,32 @@ def shard(module: pl.LightningModule, device: str, count: int) -> None:
     from torch.distributed.device_mesh import init_device_mesh
     from torch.distributed.fsdp import fully_shard, register_fsdp_forward_method
 
-    if not module.automatic_optimization:
-        what = "sharded: a module that optimizes by itself (automatic_optimization = False) cannot"
-        raise JobError(f"{what} be cut: delete sharded", Exit.CODE)
+    check(module)
     for tensor in (*module.parameters(), *module.buffers()):
         tensor.data = tensor.data.contiguous()  # those of convolutions may lie otherwise
     module.training_step = _watched(module, module.training_step)
     mesh = init_device_mesh(device, (count,))
-    try:
-        for block in units(module):
-            fully_shard(block, mesh=mesh)
-        fully_shard(module, mesh=mesh)
-    except (ValueError, NotImplementedError) as error:
-        raise JobError(f"sharded: the network cannot be cut: {error}", Exit.CODE) from error
+    for block in units(module):
+        fully_shard(block, mesh=mesh)
+    fully_shard(module, mesh=mesh)
     for method in ("training_step", "validation_step"):
         register_fsdp_forward_method(module, method)
+
+
+def check(module: pl.LightningModule) -> None:
+    """Look whether a module can be trained cut.
+
+    Raises:
+        JobError: it cannot.
+    """
+    what = "sharded: the network cannot be cut, for"
+    if not module.automatic_optimization:
+        why = "its module optimizes by itself (automatic_optimization = False)"
+        raise JobError(f"{what} {why}: delete sharded", Exit.CODE)
+    for name, weight in module.named_parameters():
+        if not weight.dim():
+            why = f"{name} has no dimension: give it the shape (1,), or delete sharded"
+            raise JobError(f"{what} {why}", Exit.CODE)
 
 
 def units(module: pl.LightningModule) -> list[nn.Module]:
