@@ -1,6 +1,7 @@
 """Which devices a study can run on, and what they are called."""
 
 import os
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -160,29 +161,28 @@ def _used(found: Any) -> int:
 
 
 def _draws(found: Any) -> bool:
-    import pynvml
-
-    try:
-        return bool(pynvml.nvmlDeviceGetGraphicsRunningProcesses(found))
-    except pynvml.NVMLError:
-        return False
+    return bool(_told(lambda nvml: nvml.nvmlDeviceGetGraphicsRunningProcesses(found), ()))
 
 
 def processes(found: Any) -> tuple[int, ...]:
     """Ids of the processes that compute on a GPU, by its handle; none where NVML does not tell."""
-    import pynvml
-
-    try:
-        return tuple(one.pid for one in pynvml.nvmlDeviceGetComputeRunningProcesses(found))
-    except pynvml.NVMLError:
-        return ()
+    running = _told(lambda nvml: nvml.nvmlDeviceGetComputeRunningProcesses(found), ())
+    return tuple(process.pid for process in running)
 
 
 def _driver() -> str | None:
+    def version(nvml: Any) -> str:
+        nvml.nvmlInit()
+        return nvml.nvmlSystemGetDriverVersion()
+
+    return _told(version, None)
+
+
+def _told(question: Callable[[Any], Any], otherwise: Any) -> Any:
+    """What NVML answers, or something else where it cannot."""
     import pynvml
 
     try:
-        pynvml.nvmlInit()
-        return pynvml.nvmlSystemGetDriverVersion()
+        return question(pynvml)
     except pynvml.NVMLError:
-        return None
+        return otherwise
