@@ -16,9 +16,9 @@ rule all:
 
 
 onstart:
-    rehearse()
     collect_garbage()
     pass_on_termination()
+    rehearse()
     bear_full_disk()
 
 

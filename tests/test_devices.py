@@ -309,7 +309,7 @@ def test_devices_draw_differently(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_a_study_on_two_devices_runs_to_its_report(checkout: Checkout) -> None:
-    study = checkout.study() | {"devices": 2, "seeds": [0]}
+    study = checkout.study() | {"devices": 2, "seeds": [0], "precision": "bf16-mixed"}
     study["pretrain"]["self_supervised"]["sharded"] = True
     study["experiments"] = {"finetuned_few": study["experiments"]["finetuned_few"]}
     study["report"] |= {"comparisons": {}, "price": {"per_hour": 1.0, "currency": "EUR"}}

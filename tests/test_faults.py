@@ -33,7 +33,7 @@ class Broken(nn.Module):
     features = 4
 
     def forward(self, images):
-        return images.flatten(1)[:, :4] + (self.missing if images.any() else 0)
+        return images.flatten(1)[:, :4] + self.missing
 
 
 def build(facts):

@@ -105,8 +105,8 @@ def read_predictions(path: Path) -> dict[str, np.ndarray]:
 
 def _numbers(column: torch.Tensor) -> np.ndarray:
     """A column in the type in which it can be read again from text."""
-    kind = np.float64 if column.is_floating_point() else np.int64
-    return column.cpu().numpy().astype(kind)
+    kind = torch.float64 if column.is_floating_point() else torch.int64
+    return column.to("cpu", kind).numpy()
 
 
 def _column(texts: list[str]) -> np.ndarray:

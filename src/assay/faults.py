@@ -121,7 +121,7 @@ def explain(
     text = " ".join(str(error).split())
     if len(text) > LONGEST_REASON:
         text = f"{text[:LONGEST_REASON]} ..."
-    return Exit.CODE, f"{type(error).__name__}: {text}{_where(error)}"
+    return Exit.CODE, f"{type(error).__name__}{text and f': {text}'}{_where(error)}"
 
 
 def _causes(error: BaseException) -> Iterator[BaseException]:

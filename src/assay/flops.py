@@ -45,7 +45,7 @@ def per_sample(
         there, copied = {name: t.to(place) for name, t in batch.items()}, _copied(module, place)
         drawn = randomness.state()  # of the device too, which is in use by now
         try:
-            return of_step(copied, there) / len(next(iter(batch.values()))), None
+            return _counted(copied, there) / len(next(iter(batch.values()))), None
         except Exception as error:  # a module may do anything, and trains all the same
             words = str(error).strip().splitlines() or [""]
             why = f"a step alone fails: {type(error).__name__}: {words[0]}"
@@ -54,11 +54,8 @@ def per_sample(
     return None, why
 
 
-def of_step(module: pl.LightningModule, batch: dict[str, Tensor]) -> int:
-    """Operations of a step that is taken with a module, its gradients included.
-
-    They do not depend on the precision, and to ask for that of a GPU would begin to use one.
-    """
+def _counted(module: pl.LightningModule, batch: dict[str, Tensor]) -> int:
+    """Without the study's precision: it changes no count, and to ask a GPU for it is to use it."""
     module.train()
     with FlopCounterMode(display=False, custom_mapping=_attentions()) as counter:
         output = module.training_step(batch, 0)

@@ -1,9 +1,14 @@
-"""Rehearse: before the first training begins, take a step of each on shapes alone.
+"""Rehearse: try each training that is due, on shapes alone, before the first of them begins.
 
-So a mistake in what begins after hours of pretraining is told at once.
+So a mistake in what begins after hours of pretraining is told at once. What a job does in the same
+way, building and adapting its network, can refuse a study. A step can only raise a doubt, for there
+is no trainer and no data.
 """
 
 import json
+import os
+import resource
+import signal
 import sys
 import warnings
 from pathlib import Path
@@ -11,46 +16,60 @@ from typing import Any
 
 import pytorch_lightning as pl
 import torch
+from pytorch_lightning.utilities.model_helpers import is_overridden
 from torch import Tensor
 
-from assay import adaptation, faults, flops, identity, records, sharding, signatures, training
+from assay import (
+    adaptation,
+    faults,
+    flops,
+    identity,
+    records,
+    sharding,
+    signatures,
+    supervision,
+    training,
+)
 from assay.batches import HOST
 from assay.faults import Exit
 from assay.plan import Plan, Run
 
 # What decides whether a training can begin. The others are numbers that a check has seen.
-SHAPING = ("model", "objective", "lora", "frozen", "trained_blocks", "layer_decay", "sharded")
+SHAPING = ("model", "objective", "lora", "frozen", "trained_blocks", "layer_decay", "sharded",
+           "batch_size", "devices", "precision")  # fmt: skip
+FINE, UNKNOWN, DOUBTFUL, REFUSED = "fine", "unknown", "doubtful", "refused"
 OURS = (Exit.CODE, Exit.DATA)  # faults of a study or of code, not of this moment or machine
-EXAMPLES = 4  # or more, where an objective wants more
-UNKNOWN = "lightning"  # a user's module may need its trainer
+PREPARING = ("setup", "configure_model", "on_fit_start", "on_train_start", "on_train_epoch_start")
+MISSING = ("not attached to a `Trainer`", "process group has not been initialized")
+LIMIT_SECONDS = 20  # for one attempt
+LIMIT_BYTES = 4 << 30  # of memory beyond what a process begins with
+
+Facts = dict[str, Any]
+Verdict = tuple[str, str]  # one of the four, and why
 
 
 def rehearse() -> None:
-    """Read JSON, a `study` and the `folders` of the runs that are due; end with what is wrong."""
+    """Read JSON, a `study` and the `folders` of the runs that are due; print `verdicts` as JSON."""
     given = json.load(sys.stdin)
     torch.set_num_threads(1)
-    warnings.simplefilter("ignore")
     plan = Plan(given["study"])
-    found = obstacles([plan.by_folder[folder] for folder in given["folders"]])
-    for why, names in found.items():
-        print(f"{', '.join(names)}: {why}", file=sys.stderr)
-    sys.exit(Exit.CODE if found else 0)
+    print(json.dumps(verdicts([plan.by_folder[folder] for folder in given["folders"]])))
 
 
-def obstacles(due: list[Run]) -> dict[str, list[str]]:
-    """Why trainings could not begin, of those whose data are known, and which."""
+def verdicts(due: list[Run]) -> dict[str, dict[str, list[str]]]:
+    """Which trainings are refused or doubtful: verdict -> why -> names."""
     chains = [[run, run.parents["weights"]] if "weights" in run.parents else [run] for run in due]
     data = {one.parents["data"].folder: one.parents["data"] for chain in chains for one in chain}
     known = {folder: _facts(run) for folder, run in data.items()}
-    tried: dict[str, str | None] = {}
-    found: dict[str, list[str]] = {}
+    tried: dict[str, Verdict] = {}
+    found: dict[str, dict[str, list[str]]] = {REFUSED: {}, DOUBTFUL: {}}
     for run, *start in chains:
         alike = identity.canonical([_shape(one) for one in (run, *start)])
         if alike not in tried:
-            tried[alike] = _obstacle(run, known)
-        why, name = tried[alike], f"{run.stage}/{run.name}"
-        if why and name not in found.setdefault(why, []):
-            found[why].append(name)
+            tried[alike] = _verdict(run, known)
+        (verdict, why), name = tried[alike], f"{run.stage}/{run.name}"
+        if verdict in found and name not in found[verdict].setdefault(why, []):
+            found[verdict][why].append(name)
     return found
 
 
@@ -59,65 +78,128 @@ def _shape(run: Run) -> dict[str, Any]:
     return shaping | {"data": run.parents["data"].folder}
 
 
-def _facts(data: Run) -> dict[str, Any] | None:
+def _facts(data: Run) -> Facts | None:
     """What is known of data: all once it is prepared, and before that what its file states."""
     if Path(data.record).exists():
         return records.read(Path(data.folder))["facts"]
-    stated = signatures.facts(data.settings["dataset"]["name"])
+    stated = {"input": "image", "title": data.name}
+    stated |= signatures.facts(data.settings["dataset"]["name"])
     return stated if "shape" in stated else None
 
 
-def _obstacle(run: Run, known: dict[str, Any]) -> str | None:
-    """Why a training cannot begin; None where it can, or where that is not known.
+def _verdict(run: Run, known: dict[str, Facts | None]) -> Verdict:
+    """Whether a training can begin. Code that needs numbers gets some."""
+    fetched = run.settings["model"].get("pretrained")  # the job says what is missing
+    if fetched or known[run.parents["data"].folder] is None:
+        return UNKNOWN, ""
+    verdict = _apart(run, known, flops.META)
+    return verdict if verdict[0] == FINE else _apart(run, known, HOST)
 
-    Code that needs numbers gets some.
-    """
-    for place in (flops.META, HOST):
+
+def _apart(run: Run, known: dict[str, Facts | None], place: torch.device) -> Verdict:
+    """An attempt in a process of its own, of which nothing stays; unknown if it takes too much."""
+    parent, (heard, said) = os.getpid(), os.pipe()
+    child = os.fork()
+    if not child:
         try:
-            with place:
-                _begin(run, known)
-            return None
-        except Exception as error:  # plug-ins and users' code may raise anything
-            code, why = faults.explain(error, run.settings, Path(run.folder))
-    return why if code in OURS else None
+            for stream in (1, 2):
+                os.dup2(os.open(os.devnull, os.O_WRONLY), stream)
+            supervision.end_with(parent)
+            _limit()
+            os.write(said, json.dumps(_attempt(run, known, place)).encode())
+        finally:
+            os._exit(0)
+    os.close(said)
+    with os.fdopen(heard) as file:
+        answer = file.read()
+    os.waitpid(child, 0)
+    return tuple(json.loads(answer)) if answer else (UNKNOWN, "")
 
 
-def _begin(run: Run, known: dict[str, Any]) -> None:
+def _limit() -> None:
+    """Let this process end where it takes long, and fail where it takes much memory."""
+    warnings.simplefilter("ignore")
+    signal.signal(signal.SIGALRM, signal.SIG_DFL)
+    signal.alarm(LIMIT_SECONDS)
+    if sys.platform == "linux":
+        taken = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
+        _, highest = resource.getrlimit(resource.RLIMIT_AS)
+        resource.setrlimit(resource.RLIMIT_AS, (taken + LIMIT_BYTES, highest))
+
+
+def _attempt(run: Run, known: dict[str, Facts | None], place: torch.device) -> Verdict:
+    at_fault = REFUSED
+    try:
+        with place:
+            objective = _begun(run, known)
+            at_fault = DOUBTFUL
+            _step(objective, run.settings, known[run.parents["data"].folder], place)
+    except Exception as error:  # plug-ins and users' code may raise anything
+        code, why = faults.explain(error, run.settings, Path(run.folder))
+        keys = any(isinstance(each, KeyError) for each in (error, error.__cause__))
+        prepared = Path(run.parents["data"].record).exists()  # else facts may be missing
+        missing = any(words in str(error) for words in MISSING)
+        sure = code in OURS and not missing and (prepared or not keys)
+        return (at_fault, why) if sure else (UNKNOWN, "")
+    return FINE, ""
+
+
+def _begun(run: Run, known: dict[str, Facts | None]) -> pl.LightningModule:
     settings, facts = run.settings, known[run.parents["data"].folder]
-    if not facts:
-        return
     objective = training.build(settings, facts, seed=0)
     if start := run.parents.get("weights"):
         _take_over(objective, start, facts, known[start.parents["data"].folder])
     adaptation.add(objective, settings, seed=0)
     adaptation.choose(objective, settings)
-    if decay := settings.get("layer_decay"):
+    decay = settings.get("layer_decay")
+    if decay and not is_overridden("configure_optimizers", objective):
         adaptation.factors(objective.backbone, decay)
     if settings.get("sharded"):
         sharding.check(objective)
-    batch = _batch(objective, facts)
-    if batch and settings["objective"]["name"] != UNKNOWN:
-        flops.of_step(objective, batch)
+    return objective
 
 
 def _take_over(
-    objective: pl.LightningModule, start: Run, facts: dict[str, Any], before: dict[str, Any] | None
+    objective: pl.LightningModule, start: Run, facts: Facts, before: Facts | None
 ) -> None:
     """Start from a pretraining, but for what depends on two vocabularies."""
-    if before and before.get("vocabulary") == facts.get("vocabulary"):
+    if before is None or before.get("vocabulary") != facts.get("vocabulary"):
+        return
+    try:
         weights = training.build(start.settings, before, seed=0).state_dict()
-        adaptation.start(objective, weights, f"{start.stage}/{start.name}")
+    except Exception:  # which is told of the pretraining itself
+        return
+    adaptation.start(objective, weights, f"{start.stage}/{start.name}")
 
 
-def _batch(objective: pl.LightningModule, facts: dict[str, Any]) -> dict[str, Tensor] | None:
+def _step(
+    objective: pl.LightningModule, settings: dict[str, Any], facts: Facts, place: torch.device
+) -> None:
+    """Take a step, but with modules that prepare for it elsewhere or may need a trainer."""
+    elsewhere = place == HOST and settings["device"] == "gpu"
+    needy = not objective.automatic_optimization or settings["objective"]["name"] == "lightning"
+    if elsewhere or needy or any(is_overridden(hook, objective) for hook in PREPARING):
+        return
+    count = settings["batch_size"] // settings["devices"]
+    batch = _batch(objective, facts, count)
+    if batch is None:
+        return
+    objective.train()
+    with training.autocast(settings | {"device": "cpu"}):
+        output = objective.training_step(batch, 0)
+    loss = output.get("loss") if isinstance(output, dict) else output
+    if loss is not None and loss.requires_grad:
+        loss.backward()
+
+
+def _batch(objective: pl.LightningModule, facts: Facts, count: int) -> dict[str, Tensor] | None:
     """Examples of the data's form; None where an objective reads more than is known of here."""
-    count = max(EXAMPLES, 2 * getattr(objective, "SMALLEST_BATCH", 1))
-    found = {"label": torch.zeros(count, dtype=torch.long)}
+    found = {"label": torch.arange(count) % facts.get("classes", 1)}
     if facts.get("input") == "text":
         length = facts.get("tokens_per_text") or objective.backbone.context + 1
-        found["tokens"] = torch.zeros(count, length, dtype=torch.long)
-        fields = [name.replace("input", "tokens") for name in objective.FIELDS]
+        tokens = torch.arange(count * length) % facts["vocabulary"]
+        kind, found["tokens"] = "tokens", tokens.view(count, length)
     else:
-        found["image"] = torch.zeros(count, *facts["shape"])
-        fields = [name.replace("input", "image") for name in objective.FIELDS]
+        kind, found["image"] = "image", torch.rand(count, *facts["shape"])
+    fields = [kind if name == "input" else name for name in objective.FIELDS]
     return {name: found[name] for name in fields} if set(fields) <= found.keys() else None

@@ -3,6 +3,7 @@
 import contextlib
 import gc
 import inspect
+import json
 import logging
 import os
 import re
@@ -256,16 +257,27 @@ def rehearse():
     if len(due) < 2 or not workflow.is_main_process:
         return
     folders = sorted({str(Path(job.output[0]).parent) for job in due})
-    done = subprocess.run(
-        ["python", "-m", "assay.start", "rehearse"],
-        input=identity.canonical({"study": STUDY, "folders": folders}),
-        capture_output=True,
-        text=True,
-    )
-    if done.returncode == faults.Exit.CODE:
-        sys.exit(
-            f"{workflow.configfiles[0]}: these trainings cannot begin:\n{done.stderr}"
+    given = identity.canonical({"study": STUDY, "folders": folders})
+    command = ["python", "-m", "assay.start", "rehearse"]
+    try:
+        done = subprocess.run(command, input=given, capture_output=True, text=True)
+    except KeyboardInterrupt:
+        sys.exit("Stopped before the first job.")
+    if done.returncode:
+        return  # it is of help, and no condition
+    said = {
+        verdict: "\n".join(
+            f"  {', '.join(names)}: {why}" for why, names in found.items()
         )
+        for verdict, found in json.loads(done.stdout.splitlines()[-1]).items()
+    }
+    if said["doubtful"]:
+        logger.warning(
+            f"A step of these trainings failed when it was tried:\n{said['doubtful']}"
+        )
+    if said["refused"]:
+        file = workflow.configfiles[0]
+        sys.exit(f"{file}: these trainings cannot begin:\n{said['refused']}")
 
 
 def bear_full_disk():
