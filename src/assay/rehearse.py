@@ -66,11 +66,18 @@ def verdicts(due: list[Run]) -> dict[str, dict[str, list[str]]]:
     for run, *start in chains:
         alike = identity.canonical([_shape(one) for one in (run, *start)])
         if alike not in tried:
+            _end_with_workflow()
             tried[alike] = _verdict(run, known)
         (verdict, why), name = tried[alike], f"{run.stage}/{run.name}"
         if verdict in found and name not in found[verdict].setdefault(why, []):
             found[verdict][why].append(name)
     return found
+
+
+def _end_with_workflow() -> None:
+    marked = os.environ.get(supervision.PARENT)
+    if marked and not supervision.is_alive(marked):
+        sys.exit(Exit.STOPPED)
 
 
 def _shape(run: Run) -> dict[str, Any]:
