@@ -53,7 +53,7 @@ class Batches(Dataset):
                 would fill more than half of the device.
             rank: which share of each batch is handed out: every `ranks`th example from this one.
             ranks: how many shares there are; it divides `size`.
-            waited: is told the seconds that each batch was waited for.
+            waited: is told the seconds for which batches were waited for.
         """
         self.waited = waited
         self.size, self.per_round, self.workers, self.device = size, per_round, workers, device
@@ -72,13 +72,9 @@ class Batches(Dataset):
 
     def __iter__(self) -> Iterator[Batch]:
         numbers = range(self.next, (self.next // self.per_round + 1) * self.per_round)
-        cut = iter(self._cut(numbers))
-        for number in numbers:
-            begun = time.perf_counter()
-            batch = self.on_device(next(cut))
-            self.waited(time.perf_counter() - begun)
+        for number, batch in zip(numbers, self._cut(numbers), strict=True):
             self.next = number + 1
-            yield batch
+            yield self.on_device(batch)
 
     def __getitem__(self, number: int) -> Batch:
         rows = self.rows(number)
@@ -103,7 +99,7 @@ class Batches(Dataset):
     def _cut(self, numbers: range) -> Iterable[Batch]:
         if not self.workers:
             return self._slices(numbers)
-        return DataLoader(
+        loader = DataLoader(
             self,
             batch_size=None,
             sampler=numbers,
@@ -113,6 +109,15 @@ class Batches(Dataset):
             generator=torch.Generator(),
             pin_memory=self.device != HOST,
         )
+        return self._loaded(loader)
+
+    def _loaded(self, loader: DataLoader) -> Iterator[Batch]:
+        begun = time.perf_counter()
+        ahead = iter(loader)
+        while (batch := next(ahead, None)) is not None:
+            self.waited(time.perf_counter() - begun)
+            yield batch
+            begun = time.perf_counter()
 
     def _gathered(self) -> int:
         """How many batches are gathered at once: as many as are small, and stay aligned in memory.
@@ -129,9 +134,10 @@ class Batches(Dataset):
         for number in numbers:
             place = number % self.gathered
             if first != number - place:
-                first = number - place
+                first, begun = number - place, time.perf_counter()
                 rows = self.rows(first, self.gathered)
                 block = {name: tensor[rows] for name, tensor in self.data.items()}
+                self.waited(time.perf_counter() - begun)
             start, end = place * self.share, (place + 1) * self.share
             yield {name: tensor[start:end] for name, tensor in block.items()}
 
