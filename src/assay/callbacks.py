@@ -89,12 +89,9 @@ class Average(Callback):
     def after_batch(self, trainer: pl.Trainer, loss: Tensor) -> None:
         if trainer.global_step > self.step:
             self.step = trainer.global_step
-            weights = _floating(trainer.lightning_module)
-            averages, weights = (
-                [sharding.here(value) for value in found.values()]
-                for found in (self.averages, weights)
-            )
-            torch._foreach_lerp_(averages, weights, 1 - self.decay)
+            averages = [sharding.here(value) for value in self.averages.values()]
+            weights = map(sharding.here, _floating(trainer.lightning_module).values())
+            torch._foreach_lerp_(averages, list(weights), 1 - self.decay)
 
     def on_validation_start(self, trainer: pl.Trainer, module: pl.LightningModule) -> None:
         self._swap(module)
@@ -195,8 +192,7 @@ class History(Callback):
         loss = float(self._of_all().mean())
         self.losses.clear()
         self.rates.clear()
-        weights = {name: tensor.detach() for name, tensor in module.state_dict().items()}
-        weights = sharding.whole(weights)
+        weights = sharding.whole({name: t.detach() for name, t in module.state_dict().items()})
         step, spent = trainer.global_step, self.ledger.total()
         self.rows.append(
             {

@@ -27,9 +27,9 @@ class Gpu:
     draws: bool
 
 
-def usable(number: int) -> list[Gpu]:
-    """The GPUs that a training on so many can use."""
-    return [gpu for gpu in gpus() if number == 1 or not is_part(gpu.uuid)]
+def usable(found: list[Gpu], number: int) -> list[Gpu]:
+    """Those of some GPUs that a training on so many can use."""
+    return [gpu for gpu in found if number == 1 or not is_part(gpu.uuid)]
 
 
 def is_part(uuid: str) -> bool:

@@ -50,7 +50,7 @@ def take(
     first: IO[str] | None = None
     while True:
         stop()
-        found = devices.usable(number)
+        found = devices.usable(devices.gpus(), number)
         if len(found) < number:
             what = f"this job needs {number} GPUs, and {len(found)} can be used here"
             why = f"is one lost, hidden by {devices.VISIBLE}, or divided (MIG)?"

@@ -211,16 +211,16 @@ def keep_to_gpus():
     """Start no more jobs than there are GPUs, for they would wait, and refuse those of more."""
     if not GPUS:
         return
-    found, limit = [gpu.uuid for gpu in devices.gpus()], granted("gpu")
-    together = len(devices.usable(STUDY["devices"]))
-    usable = len(found) if limit is None else min(len(found), limit)
+    gpus, limit = devices.gpus(), granted("gpu")
+    usable = len(gpus) if limit is None else min(len(gpus), limit)
     if EXECUTION.jobs_per_gpu > 1:  # which spread over all that they see
-        os.environ[devices.VISIBLE] = ",".join(found[:usable])
+        os.environ[devices.VISIBLE] = ",".join(gpu.uuid for gpu in gpus[:usable])
     workflow.register_resource("gpu", usable * EXECUTION.jobs_per_gpu)
-    if STUDY["devices"] > min(usable, together):
+    together = min(usable, len(devices.usable(gpus, STUDY["devices"])))
+    if STUDY["devices"] > together:
         sys.exit(
             f"{workflow.configfiles[0]}: a training takes {STUDY['devices']} GPUs (devices), and "
-            f"{min(usable, together)} can be used here, parts of divided ones (MIG) not counted: "
+            f"{together} can be used here, parts of divided ones (MIG) not counted: "
             "write fewer, or go where there are more"
         )
 
