@@ -30,34 +30,34 @@ report: environment ## run the study of config.yaml and write its report; ARGUME
 	@$(INSIDE) snakemake $(ARGUMENTS)
 
 plan: environment ## tell what would run, because of which change, and for how long; STUDY=file
-	@$(INSIDE) python -m assay.why $(OF_STUDY) $(ARGUMENTS)
+	@$(INSIDE) python -m assay.commands.explain $(OF_STUDY) $(ARGUMENTS)
 
 why: environment ## the same of RUN=finetune/scratch_few/seed0 alone, in full
-	@$(INSIDE) python -m assay.why $(OF_STUDY) --run "$(RUN)" $(ARGUMENTS)
+	@$(INSIDE) python -m assay.commands.explain $(OF_STUDY) --run "$(RUN)" $(ARGUMENTS)
 
 verify: environment ## derive each number of the report again; RUN=... makes those runs again as well
-	@$(INSIDE) python -m assay.verify $(OF_STUDY) $(if $(RUN),--replay "$(RUN)") $(ARGUMENTS)
+	@$(INSIDE) python -m assay.commands.verify $(OF_STUDY) $(if $(RUN),--replay "$(RUN)") $(ARGUMENTS)
 
 accept: environment ## keep runs that a change of code leaves alike; RUN=..., ARGUMENTS="--rounds 5"
-	@$(INSIDE) python -m assay.accept $(OF_STUDY) $(if $(RUN),--run "$(RUN)") $(ARGUMENTS)
+	@$(INSIDE) python -m assay.commands.adopt $(OF_STUDY) $(if $(RUN),--run "$(RUN)") $(ARGUMENTS)
 
 store: environment ## show what results/ holds, and what no study refers to any more
-	@$(INSIDE) python -m assay.store $(ARGUMENTS)
+	@$(INSIDE) python -m assay.commands.store $(ARGUMENTS)
 
 clean-store: environment ## delete runs that no study refers to any more, after a question
-	@$(INSIDE) python -m assay.store --remove true $(ARGUMENTS)
+	@$(INSIDE) python -m assay.commands.store --remove true $(ARGUMENTS)
 
 test: environment ## run the tests; ARGUMENTS goes to pytest
 	@$(INSIDE) python -m pytest -n auto $(ARGUMENTS)
 
 test-slurm: environment $(PLUGIN) ## run a study on a SLURM of one node, made and stopped here; needs root and apt
-	@$(INSIDE) PYTHONPATH="$$PWD/$(PLUGIN)" python tests/slurm.py $(ARGUMENTS)
+	@$(INSIDE) PYTHONPATH="$$PWD/$(PLUGIN)" python tests/support/slurm.py $(ARGUMENTS)
 
 test-extras: environment $(EXTRAS) ## run the tests of models of timm and transformers
-	@$(INSIDE) PYTHONPATH="$$PWD/$(EXTRAS)" python -m pytest tests/test_extras.py $(ARGUMENTS)
+	@$(INSIDE) PYTHONPATH="$$PWD/$(EXTRAS)" python -m pytest tests/models/test_extras.py $(ARGUMENTS)
 
 fuzz: environment ## kill the default study at random for SECONDS, and compare its bytes
-	@$(INSIDE) python tests/fuzz.py --seconds $(SECONDS) $(ARGUMENTS)
+	@$(INSIDE) python tests/support/fuzz.py --seconds $(SECONDS) $(ARGUMENTS)
 
 lint: environment ## check the style of the code and of the workflow
 	@$(INSIDE) ruff check .

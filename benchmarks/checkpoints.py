@@ -21,9 +21,10 @@ sys.path.insert(0, str(PROJECT / "src"))
 
 import written  # noqa: E402
 
-from assay import identity, study  # noqa: E402
-from assay.clock import training_seconds  # noqa: E402
-from assay.plan import Plan, Run  # noqa: E402
+from assay.runs import identity  # noqa: E402
+from assay.runs.ledger import training_seconds  # noqa: E402
+from assay.study import loading  # noqa: E402
+from assay.study.plan import Plan, Run  # noqa: E402
 
 EACH_STEP = {"checkpoint_seconds": 0}
 
@@ -49,7 +50,7 @@ def share(record: dict[str, Any]) -> float:
 
 def main(rounds: int) -> None:
     """Make the parents, take turns, and print medians."""
-    plan = Plan(study.read(PROJECT / "config.yaml") | {"device": "cpu"})
+    plan = Plan(loading.read(PROJECT / "config.yaml") | {"device": "cpu"})
     found = [run for run in plan.runs if run.seed in (None, plan.study["seeds"][0])]
     wide = {"model": {"name": "cnn", "width": 128, "features": 512}}
     rows = []

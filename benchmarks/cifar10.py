@@ -31,8 +31,8 @@ from jsonargparse import ArgumentParser
 from torch import Tensor, nn, optim
 from torch.nn import functional
 
-from assay.batches import InOrder
 from assay.models import resnet
+from assay.training.batches import InOrder
 
 WOULD = """\
 With one, `python benchmarks/cifar10.py FOLDER` would train a residual network on CIFAR-10 to 94%,
@@ -129,8 +129,8 @@ class Recogniser(pl.LightningModule):
     def __init__(self, whitening: Tensor, width: int, steps: int) -> None:
         super().__init__()
         self.register_buffer("whitening", whitening)
-        features, facts = 8 * width, {"shape": (len(whitening), 32, 32)}
-        self.backbone = resnet.build(facts, width=width, features=features)
+        features, info = 8 * width, {"shape": (len(whitening), 32, 32)}
+        self.backbone = resnet.build(info, width=width, features=features)
         self.head = nn.Linear(features, 10, bias=False)
         self.steps = steps
 

@@ -16,7 +16,7 @@ import rivals
 import torch
 from rivals import Outcome, Training
 
-from assay import training
+from assay.training import fit
 
 Device = Literal["gpu", "cpu"]
 Compile = Literal["none", "default", "reduce-overhead"]
@@ -41,7 +41,7 @@ def set_up(threads: int = 1) -> None:
     os.environ.pop("ASSAY_PARENT", None)
     os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
     warnings.filterwarnings("ignore")
-    training.set_up({"threads": threads})
+    fit.set_up({"threads": threads})
 
 
 def stop_without(device: Device, would: str) -> None:

@@ -23,7 +23,7 @@ sys.path.insert(0, str(PROJECT / "src"))
 
 import written  # noqa: E402
 
-from assay import cores  # noqa: E402
+from assay.devices import cpu  # noqa: E402
 
 TASKS = ("MLP on digits", "CNN on 28x28 images", "GPT, 4 layers, width 128")
 VARIABLES = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "OMP_WAIT_POLICY")
@@ -42,7 +42,7 @@ class Variant:
     def environment(self) -> dict[str, str]:
         """Of a job: without a word on threads, or as Assay sets it."""
         found = {name: text for name, text in os.environ.items() if name not in VARIABLES}
-        return found | (cores.environment(self.threads or 1) if self.ours else {})
+        return found | (cpu.environment(self.threads or 1) if self.ours else {})
 
 
 def variants(count: int) -> Iterator[Variant]:
@@ -102,7 +102,7 @@ def rate(task: str, variant: Variant, seconds: float) -> float:
 
 def main(rounds: int, seconds: float) -> None:
     """Take turns, and print medians."""
-    count = cores.available()
+    count = cpu.available()
     rows = []
     print(f"{count} cores, load {os.getloadavg()[0]:.1f}")
     print(f"{'task':26} {'variant':22} {'jobs':>5} {'threads':>8} {'steps/s':>9} {'ratio':>8}")

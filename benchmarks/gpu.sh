@@ -18,7 +18,7 @@ mkdir -p "$out"
 nvidia-smi --query-gpu=name,uuid,driver_version --format=csv | tee "$out/device.csv"
 
 echo "== tests that need a GPU"
-timeout 200 python -m pytest -q -m gpu tests/test_gpu.py | tee "$out/tests.txt"
+timeout 200 python -m pytest -q -m gpu tests/devices/test_gpu.py | tee "$out/tests.txt"
 
 echo "== the default study"
 cp -r Snakefile config.yaml environment.yml workflow profiles src "$out"

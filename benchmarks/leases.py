@@ -24,7 +24,7 @@ import written
 PROJECT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(PROJECT / "tests"))
 
-import fake_nvml  # noqa: E402
+from support import fake_nvml  # noqa: E402
 
 GPUS = 4
 LONGEST_SECONDS = 4.0

@@ -34,8 +34,8 @@ sys.path.insert(0, str(PROJECT / "src"))
 
 import written  # noqa: E402
 
-from assay import study  # noqa: E402
-from assay.plan import Plan, Run  # noqa: E402
+from assay.study import loading  # noqa: E402
+from assay.study.plan import Plan, Run  # noqa: E402
 
 PARTS = ("Snakefile", "config.yaml", "environment.yml", "workflow", "profiles", "src")
 HYDRA = ("hydra-core", "hydra-joblib-launcher", "joblib")
@@ -44,7 +44,7 @@ TOLERANCE = 0.02  # of the mean accuracy: the rivals draw other random changes o
 
 def loop(cores: int) -> dict[str, float]:
     """All runs, in this process or in a pool; returns the accuracy of each evaluation."""
-    plan = Plan(study.read(PROJECT / "config.yaml") | {"device": "cpu"})
+    plan = Plan(loading.read(PROJECT / "config.yaml") | {"device": "cpu"})
     runs = [run for stage in ("pretrain", "finetune") for run in plan.runs if run.stage == stage]
     accuracy: dict[str, float] = {}
     if cores == 1:
@@ -74,15 +74,16 @@ def _one(run: Run, started: Any) -> tuple[Any, dict[str, float]]:
     import torch
     from rivals import cosine
 
-    from assay import finetune, training
-    from assay.batches import Batches, InOrder
+    from assay import finetune
     from assay.datasets import digits
+    from assay.training import fit
+    from assay.training.batches import Batches, InOrder
 
     torch.set_num_threads(1)
     rule, seed = run.settings, run.seed
     tables = digits.prepare()
     data = {s: {k: torch.tensor(v) for k, v in f.items()} for s, f in tables.items()}
-    module = training.build(rule, digits.FACTS, seed)
+    module = fit.build(rule, digits.INFO, seed)
     if started:
         kept = {k: v for k, v in started.items() if k.startswith("backbone.")}
         module.load_state_dict(kept, strict=False)
@@ -162,7 +163,7 @@ def snakemake(cores: int) -> tuple[float, float]:
 
 def hydra(cores: int) -> tuple[float, float]:
     """Two multiruns in an empty folder. Returns their wall seconds and the mean accuracy."""
-    chosen = study.read(PROJECT / "config.yaml")
+    chosen = loading.read(PROJECT / "config.yaml")
     command = [sys.executable, str(PROJECT / "benchmarks/hydra_study/train.py")]
     command += ["--config-dir", str(PROJECT), "--multirun", "study.device=cpu"]
     command += [f"hydra.launcher.n_jobs={cores}", f"seed={','.join(map(str, chosen['seeds']))}"]

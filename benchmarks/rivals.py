@@ -26,13 +26,14 @@ import torch  # noqa: E402
 from torch import Tensor, nn, optim  # noqa: E402
 from torch.utils.data import DataLoader, TensorDataset  # noqa: E402
 
-from assay import outputs, randomness, training  # noqa: E402
-from assay.batches import Batches  # noqa: E402
-from assay.callbacks import BLOCK  # noqa: E402
-from assay.clock import training_seconds  # noqa: E402
-from assay.execution import Execution  # noqa: E402
-from assay.job import Job  # noqa: E402
-from assay.optimizers import WarmupThenCosine  # noqa: E402
+from assay.jobs.job import Job  # noqa: E402
+from assay.runs import artifacts  # noqa: E402
+from assay.runs.execution import Execution  # noqa: E402
+from assay.runs.ledger import training_seconds  # noqa: E402
+from assay.training import fit, rng  # noqa: E402
+from assay.training.batches import Batches  # noqa: E402
+from assay.training.callbacks import BLOCK  # noqa: E402
+from assay.training.optimizers import WarmupThenCosine  # noqa: E402
 
 SEED = 0
 
@@ -122,8 +123,8 @@ def ours(task: Training) -> Outcome:
     with tempfile.TemporaryDirectory() as folder:
         execution = Execution(progress_seconds=0, rounds=task.rounds)
         job = Job("finetune", task.settings, {}, SEED, Path(folder, "run"), execution)
-        training.fit(job, task.module(), task.train, task.validation)
-        with Path(folder, "run", outputs.HISTORY).open() as file:
+        fit.fit(job, task.module(), task.train, task.validation)
+        with Path(folder, "run", artifacts.HISTORY).open() as file:
             rows = list(csv.DictReader(file))
     spent, accuracy = job.ledger.seconds, rows[-1].get("validation_accuracy")
     return Outcome(
@@ -266,7 +267,7 @@ def _compiled(
     rows = task.rows()[0]
     batch = task.on_device({name: tensor[rows] for name, tensor in task.train.items()})
     weights = {name: tensor.clone() for name, tensor in module.state_dict().items()}
-    drawn = randomness.state()
+    drawn = rng.state()
 
     def passes() -> None:
         for _ in range(3 if mode == "reduce-overhead" else 1):
@@ -277,7 +278,7 @@ def _compiled(
 
     seconds, _ = seconds_of(task.device, passes)
     module.load_state_dict(weights)
-    randomness.restore(drawn)
+    rng.restore(drawn)
     return step, seconds
 
 
@@ -291,7 +292,7 @@ def _reseed(number: int) -> None:
     """Seed the generators before a batch as Assay does."""
     block, place = divmod(number, BLOCK)
     if place == 0:
-        randomness.reseed(randomness.mix(SEED, "block", block))
+        rng.reseed(rng.mix(SEED, "block", block))
 
 
 def _outcome(

@@ -24,8 +24,9 @@ import yaml
 PROJECT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(PROJECT / "src"))
 
-from assay import records, study  # noqa: E402
-from assay.plan import Plan, Run  # noqa: E402
+from assay.runs import records  # noqa: E402
+from assay.study import loading  # noqa: E402
+from assay.study.plan import Plan, Run  # noqa: E402
 
 EMPTY = """
 rule all:
@@ -116,7 +117,7 @@ def fill(folder: Path) -> None:
     first = ["prepare/digits", "evaluate/scratch_few/seed0"]
     subprocess.run(["snakemake", "--cores", "2", *first], cwd=folder, check=True,
                    capture_output=True)  # fmt: skip
-    plan = Plan(study.read(folder / "config.yaml"))
+    plan = Plan(loading.read(folder / "config.yaml"))
     made = {run.stage: run for run in plan.runs if run.seed in (None, 0)}
     for run in plan.runs:
         if run.seed:
@@ -129,7 +130,7 @@ def _copy(folder: Path, source: Run, run: Run) -> None:
     for name in record["files"]:
         os.link(folder / source.folder / name, folder / run.folder / name)
     parents = {r: {"folder": p.folder, "digest": p.digest} for r, p in run.parents.items()}
-    kept: dict[str, Any] = {k: v for k, v in record.items() if k not in ("seal", "files")}
+    kept: dict[str, Any] = {k: v for k, v in record.items() if k not in ("checksum", "files")}
     records.write(
         folder / run.folder, kept | {"seed": run.seed, "digest": run.digest, "parents": parents}
     )

@@ -21,8 +21,10 @@ sys.path.insert(0, str(PROJECT / "src"))
 
 import written  # noqa: E402
 
-from assay import start, study, supervision, warm  # noqa: E402
-from assay.plan import Plan, Run  # noqa: E402
+from assay.jobs import forkserver, launch  # noqa: E402
+from assay.runs import supervision  # noqa: E402
+from assay.study import loading  # noqa: E402
+from assay.study.plan import Plan, Run  # noqa: E402
 
 BEFORE = ("import", "data", "build")  # phases that come before the first step
 
@@ -36,9 +38,16 @@ def imported(name: str) -> float:
 
 def job(run: Run, output: str, data: str, warmed: bool) -> float:
     """Seconds from the start of a job to its first step."""
-    command = [sys.executable, "-m", "assay.start", run.stage, "--settings", run.settings_json]
+    command = [
+        sys.executable,
+        "-m",
+        "assay.jobs.launch",
+        run.stage,
+        "--settings",
+        run.settings_json,
+    ]
     command += ["--seed", str(run.seed), "--data", data, "--output", output]
-    environment = {k: v for k, v in os.environ.items() if warmed or k != start.WARM}
+    environment = {k: v for k, v in os.environ.items() if warmed or k != launch.WARM}
     begun = time.perf_counter()
     subprocess.run(command, check=True, env=environment, capture_output=True)
     wall = time.perf_counter() - begun
@@ -50,13 +59,13 @@ def main(rounds: int) -> None:
     """Prepare the data, start a warm parent, take turns, and print medians."""
     os.environ |= {"PYTHONPATH": str(PROJECT / "src"), "OMP_NUM_THREADS": "1"}
     os.environ[supervision.PARENT] = supervision.mark(os.getpid())
-    runs = Plan(study.read(PROJECT / "config.yaml") | {"device": "cpu"}).runs
+    runs = Plan(loading.read(PROJECT / "config.yaml") | {"device": "cpu"}).runs
     prepare, finetune = (next(r for r in runs if r.stage == s) for s in ("prepare", "finetune"))
     with tempfile.TemporaryDirectory() as folder:
         data = f"{folder}/data"
         command = [sys.executable, "-m", "assay.prepare", "--settings", prepare.settings_json]
         subprocess.run([*command, "--output", data], check=True, capture_output=True)
-        os.environ[start.WARM] = warm.launch()
+        os.environ[launch.WARM] = forkserver.launch()
         job(finetune, f"{folder}/first/seed0", data, warmed=True)
         variants: dict[str, Callable[[int], float]] = {
             "import pytorch_lightning": lambda n: imported("pytorch_lightning"),

@@ -5,9 +5,9 @@ import tomllib
 
 import pytest
 import yaml
-from conftest import PROJECT
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
+from support.checkout import PROJECT
 
 PINNED = re.compile(r"^([a-z0-9._-]+)==([^\s;\\]+)", re.MULTILINE)
 CONDA_NAMES = {"pytorch": "torch", "docstring_parser": "docstring-parser"}

@@ -4,9 +4,9 @@ import subprocess
 import sys
 
 import pytest
-from conftest import PROJECT
+from support.checkout import PROJECT
 
-from assay import identity
+from assay.runs import identity
 
 LIGHT = ("plan", "identity", "records", "study", "progress", "devices", "statistics", "tables",
          "figures", "report", "latex", "cells", "why", "store", "verify", "accept", "replay",

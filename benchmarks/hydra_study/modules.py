@@ -7,10 +7,11 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from assay import optimizers, plugins
-from assay.datasets.digits import FACTS
+from assay import plugins
+from assay.datasets.digits import INFO
 from assay.objectives.classification import Classification
 from assay.objectives.vicreg import Vicreg
+from assay.training import optimizers
 
 
 class Learner(pl.LightningModule):
@@ -23,8 +24,8 @@ class Learner(pl.LightningModule):
             model: its `name`, and what its `build` takes.
             settings: `objective`, and what `optimizers.adamw` reads.
         """
-        backbone = plugins.load("model", model["name"]).build(FACTS, **_unnamed(model))
-        super().__init__(backbone, FACTS, **_unnamed(settings["objective"]))
+        backbone = plugins.load("model", model["name"]).build(INFO, **_unnamed(model))
+        super().__init__(backbone, INFO, **_unnamed(settings["objective"]))
         self.settings = settings
 
     def training_step(self, batch: dict[str, Tensor], index: int) -> Tensor:

@@ -11,11 +11,12 @@ import numpy as np
 import torch
 from jsonargparse import auto_cli
 
-from assay import adaptation, execution, files, outputs, randomness, training
-from assay.batches import InOrder, all_moved, home
-from assay.execution import Execution
-from assay.faults import Exit, JobError
-from assay.job import Job, run
+from assay.jobs.job import Job, run
+from assay.runs import artifacts, atomic_files, execution
+from assay.runs.errors import ExitCode, JobError
+from assay.runs.execution import Execution
+from assay.training import adaptation, fit, rng
+from assay.training.batches import InOrder, all_moved, home
 
 
 def evaluate(
@@ -43,19 +44,19 @@ def evaluate(
 
 
 def _evaluate(job: Job) -> None:
-    training.set_up(job.settings)
+    fit.set_up(job.settings)
     with job.ledger.spend("build"):
-        objective = training.build(job.settings, job.parents["data"]["facts"], job.seed)
+        objective = fit.build(job.settings, job.parents["data"]["info"], job.seed)
         adaptation.add(objective, job.settings, job.seed)
-        adaptation.load(objective, job.file("weights", outputs.WEIGHTS))
+        adaptation.load(objective, job.file("weights", artifacts.WEIGHTS))
         device = torch.device("cuda" if job.settings["device"] == "gpu" else "cpu")
         objective.to(device).eval()
         if device.type == "cuda":
             job.ledger.synchronize = torch.cuda.synchronize
     with job.ledger.spend("data"):
-        test = training.read(job, objective, "test")
+        test = fit.read(job, objective, "test")
         test = all_moved(test, home(test, device))
-    with job.timed("predict"), torch.inference_mode(), training.autocast(job.settings):
+    with job.timed("predict"), torch.inference_mode(), fit.autocast(job.settings):
         batches = enumerate(InOrder(test, job.settings["batch_size"]))
         tables = [
             objective.predict_step(all_moved(batch, device), index) for index, batch in batches
@@ -65,24 +66,24 @@ def _evaluate(job: Job) -> None:
         }
     job.metrics = _measured(objective, predictions)
     if "generate" in job.settings and hasattr(objective, "generate"):
-        precise = training.autocast(job.settings)
+        precise = fit.autocast(job.settings)
         with job.ledger.spend("predict"), torch.inference_mode(), precise:
             _generate(job, objective)
     with job.ledger.spend("write"):
-        files.write(job.output / outputs.PREDICTIONS, _as_csv(predictions).encode())
+        atomic_files.write(job.output / artifacts.PREDICTIONS, _as_csv(predictions).encode())
     print("evaluate: " + ", ".join(f"{k} {v:.4f}" for k, v in job.metrics.items()), flush=True)
 
 
 def _generate(job: Job, objective: Any) -> None:
     """Let a language model go on from the study's prompts, and write what it says."""
-    from assay import tokens
+    from assay.data import tokenization
 
-    tokenizer = tokens.read(job.file("data", outputs.TOKENIZER))
+    tokenizer = tokenization.read(job.file("data", artifacts.TOKENIZER))
     asked = job.settings["generate"]
-    found = objective.generate(tokenizer, **asked, seed=randomness.mix(job.seed, "generate"))
+    found = objective.generate(tokenizer, **asked, seed=rng.mix(job.seed, "generate"))
     said = [{"prompt": p, "text": text} for p, text in zip(asked["prompts"], found, strict=True)]
     content = json.dumps(said, indent=1, ensure_ascii=False) + "\n"
-    files.write(job.output / outputs.GENERATED, content.encode())
+    atomic_files.write(job.output / artifacts.GENERATED, content.encode())
 
 
 def _measured(objective: Any, predictions: dict[str, np.ndarray]) -> dict[str, float]:
@@ -92,7 +93,7 @@ def _measured(objective: Any, predictions: dict[str, np.ndarray]) -> dict[str, f
         value = found.get(name)
         if type(value) not in (int, float) or not math.isfinite(value):
             what = f"{type(objective).__name__}.metrics() gives {value!r} for {name}"
-            raise JobError(f"{what}: a finite int or float is needed", Exit.CODE)
+            raise JobError(f"{what}: a finite int or float is needed", ExitCode.CODE)
     return found
 
 

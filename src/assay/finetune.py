@@ -8,10 +8,11 @@ from jsonargparse import auto_cli
 from safetensors.torch import load_file
 from torch import Tensor
 
-from assay import adaptation, execution, outputs, randomness, training
-from assay.execution import Execution
-from assay.faults import Exit, JobError
-from assay.job import Job, run
+from assay.jobs.job import Job, run
+from assay.runs import artifacts, execution
+from assay.runs.errors import ExitCode, JobError
+from assay.runs.execution import Execution
+from assay.training import adaptation, fit, rng
 
 
 def finetune(
@@ -20,7 +21,7 @@ def finetune(
     data: Path,
     output: Path,
     weights: Path | None = None,
-    origin: Path | None = None,
+    pretraining_data: Path | None = None,
     digest: str | None = None,
     execution: Execution = execution.DEFAULT,
 ) -> None:
@@ -34,48 +35,49 @@ def finetune(
         data: folder of the prepared data.
         output: the run's folder.
         weights: folder of the pretraining to start from; none trains from scratch.
-        origin: folder of the data that the pretraining learnt from, where that is another.
+        pretraining_data: folder of the data that the pretraining learnt from, where that is another.
         digest: what the workflow expects this run to be.
         execution: how the training is carried out; it changes no result.
     """
-    given = {"data": data, "weights": weights, "origin": origin}
+    given = {"data": data, "weights": weights, "pretraining_data": pretraining_data}
     parents = {role: folder for role, folder in given.items() if folder is not None}
     run(_finetune, "finetune", settings, parents, seed, output, digest, execution)
 
 
 def _finetune(job: Job) -> None:
-    training.set_up(job.settings)
+    fit.set_up(job.settings)
     with job.ledger.spend("build"):
-        objective = training.build(job.settings, job.parents["data"]["facts"], job.seed)
+        objective = fit.build(job.settings, job.parents["data"]["info"], job.seed)
         anew = []
         if "weights" in job.folders:
-            path = job.file("weights", outputs.WEIGHTS)
+            path = job.file("weights", artifacts.WEIGHTS)
             anew = adaptation.start(objective, load_file(path), path, _vocabularies(job))
         adaptation.add(objective, job.settings, job.seed)
     with job.ledger.spend("data"):
-        train, validation = (
-            training.read(job, objective, split) for split in ("train", "validation")
-        )
+        train, validation = (fit.read(job, objective, split) for split in ("train", "validation"))
         if job.settings["labels_per_class"] != "all":
-            train = few(train, job.settings["labels_per_class"], job.seed)
+            train = subsample_labels(train, job.settings["labels_per_class"], job.seed)
     job.ledger.enter("build")
-    training.fit(job, objective, train, validation, anew)
+    fit.fit(job, objective, train, validation, anew)
     job.metrics["labels"] = len(train["label"]) if "label" in train else 0
 
 
 def _vocabularies(job: Job) -> tuple[dict[str, int], dict[str, int]] | None:
     """What tokens stand for, of the pretraining and of this training, where they differ."""
-    if "origin" not in job.parents or job.parents["data"]["facts"].get("input") != "text":
+    if "pretraining_data" not in job.parents or job.parents["data"]["info"].get("input") != "text":
         return None
-    from assay import tokens, vocabularies
+    from assay.data import tokenization, vocabularies
 
-    before, now = (tokens.read(job.file(role, outputs.TOKENIZER)) for role in ("origin", "data"))
+    before, now = (
+        tokenization.read(job.file(role, artifacts.TOKENIZER))
+        for role in ("pretraining_data", "data")
+    )
     if before.get_vocab() == now.get_vocab():
         return None
     return vocabularies.meanings(before), vocabularies.meanings(now)
 
 
-def few(train: dict[str, Tensor], per_class: int, seed: int) -> dict[str, Tensor]:
+def subsample_labels(train: dict[str, Tensor], per_class: int, seed: int) -> dict[str, Tensor]:
     """The examples that `labelled` chooses.
 
     Raises:
@@ -83,7 +85,7 @@ def few(train: dict[str, Tensor], per_class: int, seed: int) -> dict[str, Tensor
     """
     if "label" not in train:
         what = f"labels_per_class: {per_class}: the objective reads no labels"
-        raise JobError(f"{what}: write all", Exit.DATA)
+        raise JobError(f"{what}: write all", ExitCode.DATA)
     rows = labelled(train["label"], per_class, seed)
     return {name: tensor[rows] for name, tensor in train.items()}
 
@@ -103,11 +105,11 @@ def labelled(labels: Tensor, per_class: int, seed: int) -> Tensor:
     counts = labels.bincount()
     if int(counts.min()) < per_class:
         what = f"{per_class} labels per class: the rarest class has {int(counts.min())}"
-        raise JobError(f"{what}: write labels_per_class: {int(counts.min())} or all", Exit.DATA)
+        raise JobError(f"{what}: write labels_per_class: {int(counts.min())} or all", ExitCode.DATA)
     chosen = []
     for label in labels.unique().tolist():
         rows = (labels == label).nonzero().flatten()
-        generator = torch.Generator().manual_seed(randomness.mix(seed, "labels", label))
+        generator = torch.Generator().manual_seed(rng.mix(seed, "labels", label))
         chosen.append(rows[torch.randperm(len(rows), generator=generator)[:per_class]])
     return torch.cat(chosen).sort().values
 

@@ -56,7 +56,7 @@ def modules(kind: str, settings: dict[str, Any]) -> list[str]:
     """
     name = settings["name"]
     own = is_own(kind, name)
-    found = ["assay.own" if own else f"assay.{KINDS[kind]}.{split(name)[0]}"]
+    found = ["assay.nn.user_modules" if own else f"assay.{KINDS[kind]}.{split(name)[0]}"]
     named = (value for key, value in settings.items() if key != "name" or own)
     matches = (CODE.fullmatch(value) for value in named if isinstance(value, str))
     return found + [match[1] for match in matches if match]

@@ -8,10 +8,12 @@ from typing import Any
 import numpy as np
 from jsonargparse import auto_cli
 
-from assay import downloads, execution, outputs, plugins, splits, texts
-from assay.execution import Execution
-from assay.faults import Exit, JobError
-from assay.job import Job, run
+from assay import plugins
+from assay.data import downloads, split_files, tokenized_splits
+from assay.jobs.job import Job, run
+from assay.runs import artifacts, execution
+from assay.runs.errors import ExitCode, JobError
+from assay.runs.execution import Execution
 
 Splits = dict[str, dict[str, Any]]
 
@@ -47,51 +49,51 @@ def _prepare(job: Job) -> None:
         tempfile.tempdir = aside  # what a data set puts aside may be too much for the system's
         made = dataset.prepare(**options)
         tables, found = made if isinstance(made, tuple) else (made, {})
-        facts = {"input": "image", "title": name, **dataset.FACTS, **found}
-        _check(name, tables, facts)
-        if facts["input"] == "text":
-            tables, found = texts.tokenize(job, tables, facts, Path(aside))
-            facts |= found
+        info = {"input": "image", "title": name, **dataset.INFO, **found}
+        _check(name, tables, info)
+        if info["input"] == "text":
+            tables, found = tokenized_splits.tokenize(job, tables, info, Path(aside))
+            info |= found
         elif "image" in tables["train"]:
-            facts["shape"] = tables["train"]["image"].shape[1:]
+            info["shape"] = tables["train"]["image"].shape[1:]
         with job.ledger.spend("write"):
             for split, fields in tables.items():
-                splits.write(job.output, split, fields)
-    job.metrics = {f"{split}_examples": facts["examples"][split] for split in outputs.SPLITS}
-    job.extra["facts"] = facts
+                split_files.write(job.output, split, fields)
+    job.metrics = {f"{split}_examples": info["examples"][split] for split in artifacts.SPLITS}
+    job.extra["info"] = info
     print(f"prepare: {name}, " + ", ".join(f"{k} {v}" for k, v in job.metrics.items()), flush=True)
 
 
-def _check(name: str, tables: Splits, facts: dict[str, Any]) -> None:
-    """Hold the data against the facts, on which the study's checks rely, and add what lacks."""
+def _check(name: str, tables: Splits, info: dict[str, Any]) -> None:
+    """Hold the data against the info, on which the study's checks rely, and add what lacks."""
     where = plugins.path("dataset", name).name
-    if set(tables) != set(outputs.SPLITS):
-        what = f"{where}: prepare() must return {outputs.SPLITS}, not {tuple(tables)}"
-        raise JobError(what, Exit.DATA)
+    if set(tables) != set(artifacts.SPLITS):
+        what = f"{where}: prepare() must return {artifacts.SPLITS}, not {tuple(tables)}"
+        raise JobError(what, ExitCode.DATA)
     found = {split: _length(fields) for split, fields in tables.items()}
-    if found != facts.setdefault("examples", found):
-        what = f"{where}: FACTS['examples'] is {facts['examples']}, the data has {found}"
-        raise JobError(what, Exit.DATA)
+    if found != info.setdefault("examples", found):
+        what = f"{where}: INFO['examples'] is {info['examples']}, the data has {found}"
+        raise JobError(what, ExitCode.DATA)
     if empty := [split for split, count in found.items() if not count]:
-        raise JobError(f"{name}: its {empty[0]} split is empty: give it more data", Exit.DATA)
+        raise JobError(f"{name}: its {empty[0]} split is empty: give it more data", ExitCode.DATA)
     if "label" in tables["train"]:
-        _check_labels(where, tables["train"]["label"], facts)
+        _check_labels(where, tables["train"]["label"], info)
 
 
-def _check_labels(where: str, labels: np.ndarray, facts: dict[str, Any]) -> None:
-    fewest = int(np.bincount(labels, minlength=facts["classes"]).min())
-    if fewest != facts.setdefault("labels_per_class", fewest):
+def _check_labels(where: str, labels: np.ndarray, info: dict[str, Any]) -> None:
+    fewest = int(np.bincount(labels, minlength=info["classes"]).min())
+    if fewest != info.setdefault("labels_per_class", fewest):
         raise JobError(
-            f"{where}: FACTS['labels_per_class'] is {facts['labels_per_class']}, the rarest "
+            f"{where}: INFO['labels_per_class'] is {info['labels_per_class']}, the rarest "
             f"class has {fewest} training examples",
-            Exit.DATA,
+            ExitCode.DATA,
         )
 
 
 def _length(fields: dict[str, Any]) -> int:
     lengths = {len(column) for column in fields.values()}
     if len(lengths) != 1:
-        raise JobError(f"the fields of a split differ in length: {sorted(lengths)}", Exit.DATA)
+        raise JobError(f"the fields of a split differ in length: {sorted(lengths)}", ExitCode.DATA)
     return lengths.pop()
 
 

@@ -5,9 +5,10 @@ from typing import Any
 
 from jsonargparse import auto_cli
 
-from assay import execution, training
-from assay.execution import Execution
-from assay.job import Job, run
+from assay.jobs.job import Job, run
+from assay.runs import execution
+from assay.runs.execution import Execution
+from assay.training import fit
 
 
 def pretrain(
@@ -32,15 +33,13 @@ def pretrain(
 
 
 def _pretrain(job: Job) -> None:
-    training.set_up(job.settings)
+    fit.set_up(job.settings)
     with job.ledger.spend("build"):
-        objective = training.build(job.settings, job.parents["data"]["facts"], job.seed)
+        objective = fit.build(job.settings, job.parents["data"]["info"], job.seed)
     with job.ledger.spend("data"):
-        train, validation = (
-            training.read(job, objective, split) for split in ("train", "validation")
-        )
+        train, validation = (fit.read(job, objective, split) for split in ("train", "validation"))
     job.ledger.enter("build")
-    training.fit(job, objective, train, validation)
+    fit.fit(job, objective, train, validation)
 
 
 if __name__ == "__main__":

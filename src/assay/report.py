@@ -7,11 +7,13 @@ from typing import Any
 import jinja2
 from jsonargparse import auto_cli
 
-from assay import cells, clock, drawing, job, latex, outputs, records, tables
-from assay.faults import Exit, JobError
-from assay.plan import Plan
+from assay.jobs import job
+from assay.reporting import formatting, latex, rendering, tables
+from assay.runs import artifacts, ledger, records
+from assay.runs.errors import ExitCode, JobError
+from assay.study.plan import Plan
 
-TEMPLATES = Path(__file__).resolve().parent / "templates"
+TEMPLATES = Path(__file__).resolve().parent / "reporting" / "templates"
 PICTURES = {code: 0x2400 + code for code in range(0x20) if chr(code) not in "\t\n"}
 CONTROLS = PICTURES | {0x7F: 0x2421} | dict.fromkeys(range(0x80, 0xA0), "\ufffd")
 
@@ -42,7 +44,7 @@ def write(plan: Plan, output: Path, digest: str | None, partial: bool) -> None:
         raise JobError(
             "the study or the code under src/ was changed after snakemake was started; run "
             "snakemake again",
-            Exit.CHANGED,
+            ExitCode.CHANGED,
         )
     found, settings = tables.collect(plan), plan.study
     output.mkdir(parents=True, exist_ok=True)
@@ -50,13 +52,13 @@ def write(plan: Plan, output: Path, digest: str | None, partial: bool) -> None:
     for name in ("results", "summary", "comparisons", "runs"):
         getattr(found, name).to_csv(output / f"{name}.csv", index=False, lineterminator="\n")
     drawn = [
-        drawing.draw(found, name, output / "figures") for name in settings["report"]["figures"]
+        rendering.draw(found, name, output / "figures") for name in settings["report"]["figures"]
     ]
     latex.write(found, output)
     (output / "index.html").write_text(_page(found, drawn))
     troubles = [text for text in found.runs["reason"] if text]
     if troubles and not partial:
-        raise JobError(f"{troubles[0]} and run snakemake", Exit.DATA)
+        raise JobError(f"{troubles[0]} and run snakemake", ExitCode.DATA)
     if not partial:
         environment = next(iter(found.records.values()))["environment"]
         records.write(
@@ -69,7 +71,9 @@ def write(plan: Plan, output: Path, digest: str | None, partial: bool) -> None:
                 "status": "complete",
                 "settings": settings,
                 "parents": {run.folder: run.digest for run in plan.runs},
-                "seals": {folder: record["seal"] for folder, record in found.records.items()},
+                "checksums": {
+                    folder: record["checksum"] for folder, record in found.records.items()
+                },
                 "environment": environment,
             },
         )
@@ -88,21 +92,21 @@ def _page(found: tables.Tables, drawn: list[dict[str, str]]) -> str:
     study, (data, others) = found.study, _data(found)
     return template.render(
         study=study,
-        answer=cells.answer(found),
-        summary=cells.summary(found),
-        comparisons=cells.comparisons(found),
-        results=cells.results(found),
-        runs=cells.runs(found),
+        answer=formatting.answer(found),
+        summary=formatting.summary(found),
+        comparisons=formatting.comparisons(found),
+        results=formatting.results(found),
+        runs=formatting.runs(found),
         figures=drawn,
-        missing=[row for row in cells.results(found) if row["reason"]],
+        missing=[row for row in formatting.results(found) if row["reason"]],
         environments=_environments(found),
         data=data,
         other_data=others,
         monitored=_monitored(found),
         generated=_generated(found),
-        clocks=clock.WORDS,
+        clocks=ledger.WORDS,
         no_energy=_no_energy(found),
-        taken=_taken(cells.summary(found)),
+        taken=_taken(formatting.summary(found)),
         style=(TEMPLATES / "style.css").read_text(),
         settings=json.dumps(study, indent=2),
     )
@@ -113,8 +117,8 @@ def _data(found: tables.Tables) -> tuple[list[dict[str, Any]], list[dict[str, An
     folders = {one["parents"]["data"]["folder"] for one in _finetuned(found)}
     prepared = [(f, one) for f, one in found.records.items() if one["stage"] == "prepare"]
     return (
-        [one["facts"] for folder, one in prepared if folder in folders],
-        [one["facts"] for folder, one in prepared if folder not in folders],
+        [one["info"] for folder, one in prepared if folder in folders],
+        [one["info"] for folder, one in prepared if folder not in folders],
     )
 
 
@@ -134,8 +138,8 @@ def _generated(found: tables.Tables) -> list[dict[str, str]]:
     said = []
     for row in done.drop_duplicates("experiment").to_dict("records"):
         folder = row["evaluate_folder"]
-        if outputs.GENERATED in found.records[folder]["files"]:
-            path = records.intact(Path(folder), found.records[folder], outputs.GENERATED)
+        if artifacts.GENERATED in found.records[folder]["files"]:
+            path = records.intact(Path(folder), found.records[folder], artifacts.GENERATED)
             named = {"experiment": row["experiment"], "seed": str(row["seed"])}
             for each in json.loads(path.read_text("utf-8")):
                 said.append(named | {key: _visible(text) for key, text in each.items()})
@@ -147,9 +151,9 @@ def _visible(text: str) -> str:
     return text.translate(CONTROLS)
 
 
-def _taken(summary: cells.Cells) -> list[tuple[str, str]]:
+def _taken(summary: formatting.Cells) -> list[tuple[str, str]]:
     """The columns of what trainings took, as far as it is known."""
-    known = [name for name in cells.MEASURED if name in summary[0]]
+    known = [name for name in formatting.MEASURED if name in summary[0]]
     return [(name, name[:1].upper() + name[1:]) for name in ("experiment", "training", *known)]
 
 

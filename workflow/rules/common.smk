@@ -38,23 +38,13 @@ if shutil.disk_usage(SOURCE).free < ROOM_FOR_CODE_BYTES:
     sys.dont_write_bytecode = True
     os.environ.update(PYTHONDONTWRITEBYTECODE="1")
 
-from assay import (
-    cores,
-    dates,
-    devices,
-    faults,
-    identity,
-    locks,
-    plan,
-    progress,
-    records,
-    start,
-    study,
-    supervision,
-    warm,
-    why,
-)
-from assay.execution import Execution
+from assay.commands import explain
+from assay.devices import cpu, gpus
+from assay.jobs import forkserver, launch
+from assay.runs import errors, identity, locks, records, supervision
+from assay.runs.execution import Execution
+from assay.study import loading, mtimes, plan
+from assay.workflow import progress
 
 FULL_BYTES = 100_000  # a disk with less room than this is full
 TORCH_STAGES = ("pretrain", "finetune", "evaluate")
@@ -89,16 +79,16 @@ def read_study():
         files = [Path("config.yaml") if Path("config.yaml").exists() else beside]
         workflow.configfiles.append(str(files[0]))
     if is_local() and granted("gpu") == 0:
-        os.environ[devices.VISIBLE] = ""
+        os.environ[gpus.VISIBLE] = ""
     # Exits are not raised errors: to those Snakemake would add where in this file they were raised.
     try:
-        found = study.read(files[0], dict(workflow.config_settings.config))
+        found = loading.read(files[0], dict(workflow.config_settings.config))
         planned = plan.Plan(found)
-    except (study.StudyError, identity.CodeError) as error:
+    except (loading.StudyError, identity.CodeError) as error:
         sys.exit(str(error))
-    if found["device"] == "gpu" and is_local() and not devices.count():
+    if found["device"] == "gpu" and is_local() and not gpus.count():
         sys.exit(
-            f"{files[0]}: device: gpu: there is no NVIDIA GPU here, or {devices.VISIBLE} or "
+            f"{files[0]}: device: gpu: there is no NVIDIA GPU here, or {gpus.VISIBLE} or "
             "--resources gpu=0 hides it: write auto or cpu"
         )
     if workflow.is_main_process:
@@ -135,7 +125,7 @@ def before_planning(prepare_dag):
                     keep_to_gpus()
                     warm_up(len(due))
                 link_runs()
-            dates.settle(PLAN)
+            mtimes.settle(PLAN)
         return prepare_dag(*arguments, **options)
 
     return prepare
@@ -187,7 +177,7 @@ def places(threads):
 
 def keep_to_cores():
     """Take no more cores than a container grants, and refuse jobs that are wider than those."""
-    granted = cores.available()
+    granted = cpu.available()
     if workflow.nodes is not None:  # `-j` without an executor means cores
         workflow.global_resources["_cores"] = workflow.nodes
     if workflow.cores == available_cpu_count() > granted:  # what `cores: all` has found
@@ -211,12 +201,12 @@ def keep_to_gpus():
     """Start no more jobs than there are GPUs, for they would wait, and refuse those of more."""
     if not GPUS:
         return
-    gpus, limit = devices.gpus(), granted("gpu")
-    usable = len(gpus) if limit is None else min(len(gpus), limit)
+    visible, limit = gpus.available(), granted("gpu")
+    usable = len(visible) if limit is None else min(len(visible), limit)
     if EXECUTION.jobs_per_gpu > 1:  # which spread over all that they see
-        os.environ[devices.VISIBLE] = ",".join(gpu.uuid for gpu in gpus[:usable])
+        os.environ[gpus.VISIBLE] = ",".join(gpu.uuid for gpu in visible[:usable])
     workflow.register_resource("gpu", usable * EXECUTION.jobs_per_gpu)
-    together = min(usable, len(devices.usable(gpus, STUDY["devices"])))
+    together = min(usable, len(gpus.usable(visible, STUDY["devices"])))
     if STUDY["devices"] > together:
         sys.exit(
             f"{workflow.configfiles[0]}: a training takes {STUDY['devices']} GPUs (devices), and "
@@ -246,8 +236,8 @@ def pass_on_termination():
 
 def warm_up(jobs):
     """Load the packages once, in a process that local jobs are forked from, while this plans."""
-    if jobs > 1 and EXECUTION.warm_start and sys.platform == "linux":
-        os.environ[start.WARM] = warm.launch()
+    if jobs > 1 and EXECUTION.fork_server and sys.platform == "linux":
+        os.environ[launch.WARM] = forkserver.launch()
 
 
 def rehearse():
@@ -258,7 +248,7 @@ def rehearse():
         return
     folders = sorted({str(Path(job.output[0]).parent) for job in due})
     given = identity.canonical({"study": STUDY, "folders": folders})
-    command = ["python", "-m", "assay.start", "rehearse"]
+    command = ["python", "-m", "assay.jobs.launch", "commands.preflight"]
     try:
         done = subprocess.run(command, input=given, capture_output=True, text=True)
     except KeyboardInterrupt:
@@ -396,9 +386,9 @@ def why_failed(folder, logs, code, told):
         log = logs[-1]
         words = Path(log).read_text(errors="replace") if Path(log).exists() else ""
         if shutil.disk_usage(".").free < FULL_BYTES:
-            code = faults.Exit.DISK
+            code = errors.ExitCode.DISK
         found = {
-            "reason": told or faults.ended(code, words),
+            "reason": told or errors.ended(code, words),
             "code": 1 if code is None else code,
         }
         with contextlib.suppress(OSError):
@@ -421,8 +411,8 @@ def explanation():
     due = {str(Path(job.output[0]).parent): words(job) for job in jobs}
     page = None
     if PLAN.folder in due:
-        page = why.of_report(PLAN, due) or due[PLAN.folder]
-    return why.table(why.reasons(PLAN, due), cores_in_all(), page)
+        page = explain.of_report(PLAN, due) or due[PLAN.folder]
+    return explain.table(explain.reasons(PLAN, due), cores_in_all(), page)
 
 
 class Explained(logging.Formatter):
@@ -519,7 +509,7 @@ EXECUTION = Execution(**PLAN.execution)
 WIDTH = STUDY["devices"] * (
     STUDY["threads"] + EXECUTION.loader_workers
 )  # of a training
-os.environ |= cores.environment(STUDY["threads"])
+os.environ |= cpu.environment(STUDY["threads"])
 # Not among a rule's params, for it is no part of what a run is. The braces are for Snakemake.
 EXECUTION_JSON = (
     shlex.quote(identity.canonical(PLAN.execution))

@@ -24,5 +24,5 @@ rule prepare:
     params:
         arguments=arguments_of("prepare"),
     shell:
-        "exec python -m assay.start prepare {params.arguments}"
+        "exec python -m assay.jobs.launch prepare {params.arguments}"
         f" --execution {EXECUTION_JSON} > {{log:q}} 2>&1"

@@ -22,7 +22,7 @@ rule evaluate:
     params:
         arguments=arguments_of("evaluate"),
     shell:
-        "exec python -m assay.start evaluate {params.arguments}"
+        "exec python -m assay.jobs.launch evaluate {params.arguments}"
         f" --execution {EXECUTION_JSON} > {{log:q}} 2>&1"
 
 
@@ -71,6 +71,6 @@ rule report:
         settings=STUDY_JSON,
         digest=PLAN.digest,
     shell:
-        "exec python -m assay.start report --settings {params.settings:q} --digest {params.digest}"
+        "exec python -m assay.jobs.launch report --settings {params.settings:q} --digest {params.digest}"
         f" --output {PLAN.folder}"
         " > {log:q} 2>&1"

@@ -24,7 +24,7 @@ rule pretrain:
     params:
         arguments=arguments_of("pretrain"),
     shell:
-        "exec python -m assay.start pretrain {params.arguments}"
+        "exec python -m assay.jobs.launch pretrain {params.arguments}"
         f" --execution {EXECUTION_JSON} > {{log:q}} 2>&1"
 
 
@@ -35,7 +35,7 @@ rule finetune:
             "finetune",
             data=["train.safetensors", "validation.safetensors"],
             weights=["weights.safetensors"],
-            origin=["record.json"],
+            pretraining_data=["record.json"],
         ),
     output:
         record=f"results/finetune/{RUN}/record.json",
@@ -56,5 +56,5 @@ rule finetune:
     params:
         arguments=arguments_of("finetune"),
     shell:
-        "exec python -m assay.start finetune {params.arguments}"
+        "exec python -m assay.jobs.launch finetune {params.arguments}"
         f" --execution {EXECUTION_JSON} > {{log:q}} 2>&1"

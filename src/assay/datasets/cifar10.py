@@ -8,8 +8,8 @@ from typing import Annotated, Any
 import numpy as np
 from annotated_types import Gt
 
-from assay import archives, downloads, holdout
-from assay.faults import Exit, JobError
+from assay.data import archives, downloads, holdout
+from assay.runs.errors import ExitCode, JobError
 
 FOLDER = "cifar10"
 ARCHIVE = "cifar-10-binary.tar.gz"
@@ -24,7 +24,7 @@ TEST = "test_batch.bin"
 VALIDATION = 5000
 ROW_BYTES = 1 + 3 * 32 * 32
 LARGEST_BYTES = 2**28  # of what is unpacked; the archive holds 185 million
-FACTS = {
+INFO = {
     "title": "CIFAR-10",
     "source": "https://www.cs.toronto.edu/~kriz/cifar.html, binary version",
     "licence": "none stated; its page asks for the citation",
@@ -62,16 +62,16 @@ def prepare(
         training_examples: how many train, the first ones; all others where it is left out.
 
     Returns:
-        Split -> {`image`: uint8 (n, 3, 32, 32), `label`: int64 (n,)}, and facts on this call.
+        Split -> {`image`: uint8 (n, 3, 32, 32), `label`: int64 (n,)}, and info on this call.
 
     Raises:
-        JobError: a batch cannot be had, or is not the one that `FACTS` describes.
+        JobError: a batch cannot be had, or is not the one that `INFO` describes.
     """
     batches = {name: rows(name, content) for name, content in _checked(_contents())}
     test = batches.pop(TEST)
     whole = np.concatenate([batches[name] for name in sorted(batches)])
     parts = {"train": _fields(whole), "test": _fields(test)}
-    return holdout.last(parts, VALIDATION, FACTS["classes"], training_examples)
+    return holdout.last(parts, VALIDATION, INFO["classes"], training_examples)
 
 
 def rows(name: str, content: bytes) -> np.ndarray:
@@ -82,25 +82,25 @@ def rows(name: str, content: bytes) -> np.ndarray:
     """
     if len(content) % ROW_BYTES or not content:
         what = f"{name}: {len(content)} bytes are no whole number of rows of {ROW_BYTES} bytes"
-        raise JobError(what, Exit.DATA)
+        raise JobError(what, ExitCode.DATA)
     table = np.frombuffer(content, np.uint8).reshape(-1, ROW_BYTES)
-    if (highest := table[:, 0].max()) >= FACTS["classes"]:
-        raise JobError(f"{name}: has the label {highest}; the highest is 9", Exit.DATA)
+    if (highest := table[:, 0].max()) >= INFO["classes"]:
+        raise JobError(f"{name}: has the label {highest}; the highest is 9", ExitCode.DATA)
     return table
 
 
 def _contents() -> Iterator[tuple[str, bytes]]:
-    found = {name: path for name in FACTS["sha256"] if (path := _own(name))}
-    if found and (missing := FACTS["sha256"].keys() - found.keys()):
+    found = {name: path for name in INFO["sha256"] if (path := _own(name))}
+    if found and (missing := INFO["sha256"].keys() - found.keys()):
         folder = next(iter(found.values())).parent
         what = f"{folder} lacks {', '.join(sorted(missing))}: put the six batches there, or none"
-        raise JobError(what, Exit.DATA)
+        raise JobError(what, ExitCode.DATA)
     if found:
         for name, path in found.items():
             yield name, archives.contents(path, LARGEST_BYTES)
         return
     archive = downloads.fetch(ARCHIVE, URLS, ARCHIVE_SHA256, FOLDER)
-    wanted = [f"{INSIDE}{name}" for name in FACTS["sha256"]]
+    wanted = [f"{INSIDE}{name}" for name in INFO["sha256"]]
     for name, content in archives.members(archive, wanted, LARGEST_BYTES):
         yield name.removeprefix(INSIDE), content
 
@@ -114,15 +114,15 @@ def _own(name: str) -> Path | None:
 def _checked(contents: Iterator[tuple[str, bytes]]) -> Iterator[tuple[str, bytes]]:
     for name, content in contents:
         found = hashlib.sha256(content).hexdigest()
-        if found != FACTS["sha256"][name]:
+        if found != INFO["sha256"][name]:
             raise JobError(
                 f"CIFAR-10's {name} is damaged or another file: its SHA-256, unpacked, is "
-                f"{found}, expected {FACTS['sha256'][name]}; get it again",
-                Exit.DATA,
+                f"{found}, expected {INFO['sha256'][name]}; get it again",
+                ExitCode.DATA,
             )
         yield name, content
 
 
 def _fields(table: np.ndarray) -> dict[str, np.ndarray]:
-    pixels = table[:, 1:].reshape(-1, *FACTS["shape"])
+    pixels = table[:, 1:].reshape(-1, *INFO["shape"])
     return {"image": pixels, "label": table[:, 0].astype(np.int64)}

@@ -10,11 +10,11 @@ from typing import Annotated, Any, Literal
 import numpy as np
 from annotated_types import Gt, Lt
 
-from assay import labelled, pictures
-from assay.faults import Exit, JobError
-from assay.labelled import Example, shown
+from assay.data import image_decoding, labelled_images
+from assay.data.labelled_images import Example, shown
+from assay.runs.errors import ExitCode, JobError
 
-FACTS = {
+INFO = {
     "title": "Images of a table",
     "source": "the user's own",
     "licence": "the user's own",
@@ -29,8 +29,8 @@ def prepare(
     *,
     file: Path,
     label: str,
-    validation_share: Annotated[float, Gt(0), Lt(1)],
-    test_share: Annotated[float, Gt(0), Lt(1)] | None = None,
+    validation_fraction: Annotated[float, Gt(0), Lt(1)],
+    test_fraction: Annotated[float, Gt(0), Lt(1)] | None = None,
     test_file: Path | None = None,
     image: str | None = None,
     folder: Path | None = None,
@@ -47,8 +47,8 @@ def prepare(
     Args:
         file: the table.
         label: the column with the classes.
-        validation_share: of each class.
-        test_share: of each class; left out where there is a `test_file`.
+        validation_fraction: of each class.
+        test_fraction: of each class; left out where there is a `test_file`.
         test_file: a second table, whose images test; left out where `file` holds all.
         image: the column with paths, below `folder`; left out where the table holds pixels.
         folder: with the pictures; only with `image`.
@@ -59,13 +59,13 @@ def prepare(
         unreadable: whether a row that cannot be read stops the run, or is left out and counted.
 
     Returns:
-        Split -> {`image`: uint8 (n, 1 or 3, height, width), `label`: int64 (n,)}, and the facts.
+        Split -> {`image`: uint8 (n, 1 or 3, height, width), `label`: int64 (n,)}, and the info.
 
     Raises:
         JobError: a table or a row of it cannot be read, or a class has too few images.
     """
     options = {"folder": folder, "pixels": pixels, "colour": colour, "crop": crop}
-    _check_settings(image, options, test_share, test_file)
+    _check_settings(image, options, test_fraction, test_file)
     tables = [_Table(Path(file), label, image, None)]
     if test_file is not None:
         tables.append(_Table(Path(test_file), label, image, "test"))
@@ -75,8 +75,11 @@ def prepare(
     else:
         shape = (3 if colour else 1, pixels, pixels)
         examples = (example for table in tables for example in table.pictured(**options))
-    shares = {"validation": validation_share, **({"test": test_share} if test_share else {})}
-    return labelled.collect(examples, shape, shares, shown(file), unreadable == "skip")
+    shares = {
+        "validation": validation_fraction,
+        **({"test": test_fraction} if test_fraction else {}),
+    }
+    return labelled_images.collect(examples, shape, shares, shown(file), unreadable == "skip")
 
 
 class _Table:
@@ -90,22 +93,22 @@ class _Table:
                 how = "several columns" if column in self.header else "no column"
                 columns = _named(self.header)
                 what = f"has {how} named {column!r}; its columns are {columns}"
-                raise JobError(f"{shown(path)}: {what}", Exit.DATA)
+                raise JobError(f"{shown(path)}: {what}", ExitCode.DATA)
 
     def _rows(self) -> Iterator[tuple[int, list[str]]]:
         """The line on which a row ends, and its fields; first those of the header."""
         if not self.path.is_file():
-            raise JobError(f"{shown(self.path)}: is no file", Exit.DATA)
+            raise JobError(f"{shown(self.path)}: is no file", ExitCode.DATA)
         try:
             with self.path.open(encoding="utf-8-sig", newline="") as file:
                 reader = csv.reader(file, strict=True)
                 yield from ((reader.line_num, fields) for fields in reader if fields)
         except csv.Error as error:
             what = f"{shown(self.path)}: line {reader.line_num} is no CSV ({error})"
-            raise JobError(what, Exit.DATA) from error
+            raise JobError(what, ExitCode.DATA) from error
         except UnicodeDecodeError as error:
             what = f"{shown(self.path)}: is no text in UTF-8; save it as CSV in UTF-8"
-            raise JobError(what, Exit.DATA) from error
+            raise JobError(what, ExitCode.DATA) from error
 
     def _entries(self) -> Iterator[tuple[str, str, list[str], str]]:
         """Name, label, other fields (or the image's alone), and what is wrong, of each row."""
@@ -134,7 +137,7 @@ class _Table:
                 yield Example(name, label, self.split, content, image)
 
     def pictured(
-        self, folder: Path, pixels: int, colour: bool, crop: pictures.Crop
+        self, folder: Path, pixels: int, colour: bool, crop: image_decoding.Crop
     ) -> Iterator[Example]:
         """The images of a table of paths."""
         entries = [
@@ -142,10 +145,10 @@ class _Table:
             for name, label, fields, wrong in self._entries()
         ]
         paths = (Path(folder, *fields) for _, _, fields, wrong in entries if not wrong)
-        read = pictures.decoded(paths, pixels, colour, crop)
+        read = image_decoding.decoded(paths, pixels, colour, crop)
         for name, label, fields, wrong in entries:
             content, image = (b"", wrong) if wrong else next(read)
-            if isinstance(image, pictures.Unreadable):
+            if isinstance(image, image_decoding.Unreadable):
                 image = f"{shown(*fields)}: {image}"
             yield Example(name, label, self.split, content, image)
 
@@ -178,10 +181,10 @@ def _square(tables: list[_Table]) -> tuple[int, int, int]:
         if not count or side**2 != count:
             columns = _named(table.header)
             what = f"{count} columns besides {table.label!r} are no square of pixels: {columns}"
-            raise JobError(f"{shown(table.path)}: {what}", Exit.DATA)
+            raise JobError(f"{shown(table.path)}: {what}", ExitCode.DATA)
         if table.header != first.header:
             what = f"{shown(table.path)}: its columns are not those of {shown(first.path)}"
-            raise JobError(what, Exit.DATA)
+            raise JobError(what, ExitCode.DATA)
     return 1, side, side
 
 
@@ -191,15 +194,15 @@ def _named(columns: list[str]) -> str:
 
 
 def _check_settings(
-    image: str | None, options: dict[str, Any], test_share: float | None, test_file: Path | None
+    image: str | None, options: dict[str, Any], test_fraction: float | None, test_file: Path | None
 ) -> None:
     """Settings that belong together are all there, and no others."""
-    if (test_share is None) == (test_file is None):
-        raise JobError("csv_images: set one of test_share and test_file", Exit.DATA)
+    if (test_fraction is None) == (test_file is None):
+        raise JobError("csv_images: set one of test_fraction and test_file", ExitCode.DATA)
     given = {name for name, value in options.items() if value is not None}
     if image is None and given:
         what = f"csv_images: {', '.join(sorted(given))} go with image, the column of paths"
-        raise JobError(f"{what}: set it, or leave them out", Exit.DATA)
+        raise JobError(f"{what}: set it, or leave them out", ExitCode.DATA)
     if image is not None and (lacking := options.keys() - given):
         what = f"csv_images: with image, {', '.join(sorted(lacking))} must be set too"
-        raise JobError(what, Exit.DATA)
+        raise JobError(what, ExitCode.DATA)

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import numpy as np
 
-FACTS = {
+INFO = {
     "title": "Optical recognition of handwritten digits",
     "source": "https://archive.ics.uci.edu/dataset/80 (Alpaydin and Kaynak, 1998), its test part",
     "licence": "CC BY 4.0",
@@ -26,14 +26,14 @@ def prepare() -> dict[str, dict[str, np.ndarray]]:
         Split -> {`image`: float32 (n, 1, 8, 8) from 0 to 1, `label`: int64 (n,)}.
 
     Raises:
-        ValueError: the file is not the one that `FACTS` describes.
+        ValueError: the file is not the one that `INFO` describes.
     """
     from sklearn import datasets
 
     path = Path(datasets.__file__).parent / "data" / "digits.csv.gz"
     found = hashlib.sha256(path.read_bytes()).hexdigest()
-    if found != FACTS["sha256"]:
-        raise ValueError(f"{path} has SHA-256 {found}, expected {FACTS['sha256']}")
+    if found != INFO["sha256"]:
+        raise ValueError(f"{path} has SHA-256 {found}, expected {INFO['sha256']}")
     digits = datasets.load_digits()
     images = (digits.images / 16).astype(np.float32)[:, None]
     labels = digits.target.astype(np.int64)

@@ -5,14 +5,14 @@ from typing import Annotated, Any
 import numpy as np
 from annotated_types import Gt
 
-from assay import holdout, idx
+from assay.data import holdout, idx
 
 URLS = (
     "http://fashion-mnist.s3-website.eu-central-1.amazonaws.com/",
     "https://github.com/zalandoresearch/fashion-mnist/raw/master/data/fashion/",
 )
 VALIDATION = 6000
-FACTS = {
+INFO = {
     "title": "Fashion-MNIST",
     "source": "https://github.com/zalandoresearch/fashion-mnist",
     "licence": "MIT",
@@ -46,10 +46,10 @@ def prepare(
         training_examples: how many train, the first ones; all others where it is left out.
 
     Returns:
-        Split -> {`image`: uint8 (n, 1, 28, 28), `label`: int64 (n,)}, and facts on this call.
+        Split -> {`image`: uint8 (n, 1, 28, 28), `label`: int64 (n,)}, and info on this call.
 
     Raises:
-        JobError: a file cannot be had, or is not the one that `FACTS` describes.
+        JobError: a file cannot be had, or is not the one that `INFO` describes.
     """
-    parts = idx.official("fashion-mnist", URLS, FACTS["sha256"])
-    return holdout.last(parts, VALIDATION, FACTS["classes"], training_examples)
+    parts = idx.official("fashion-mnist", URLS, INFO["sha256"])
+    return holdout.last(parts, VALIDATION, INFO["classes"], training_examples)

@@ -7,12 +7,12 @@ from typing import Annotated, Any, Literal
 import numpy as np
 from annotated_types import Gt, Lt
 
-from assay import labelled, pictures, text_tables
-from assay.faults import Exit, JobError
-from assay.hub_tables import Source, Table, label_names, shares_of, tables
-from assay.labelled import Example
+from assay.data import image_decoding, labelled_images, text_tables
+from assay.data.hub_datasets import Source, Table, label_names, shares_of, tables
+from assay.data.labelled_images import Example
+from assay.runs.errors import ExitCode, JobError
 
-FACTS = {
+INFO = {
     "title": "Images of the Hugging Face hub",
     "source": "https://huggingface.co/datasets, or the user's own",
     "licence": "the one that its page names",
@@ -30,8 +30,8 @@ def prepare(
     train: str,
     validation: str | None = None,
     test: str | None = None,
-    validation_share: Annotated[float, Gt(0), Lt(1)] | None = None,
-    test_share: Annotated[float, Gt(0), Lt(1)] | None = None,
+    validation_fraction: Annotated[float, Gt(0), Lt(1)] | None = None,
+    test_fraction: Annotated[float, Gt(0), Lt(1)] | None = None,
     image: str,
     label: str,
     pixels: Annotated[int, Gt(0)],
@@ -50,8 +50,8 @@ def prepare(
         train: name of the split for training.
         validation: name of the one for validation; left out where it is a share of `train`.
         test: name of the one for testing; likewise.
-        validation_share: of each class in `train`.
-        test_share: of each class in `train`.
+        validation_fraction: of each class in `train`.
+        test_fraction: of each class in `train`.
         image: the column with the images.
         label: the column with the classes.
         pixels: side of the images that come of them.
@@ -61,19 +61,21 @@ def prepare(
         unreadable: whether a row that cannot be read stops the run, or is left out and counted.
 
     Returns:
-        Split -> {`image`: uint8 (n, 1 or 3, pixels, pixels), `label`: int64 (n,)}, and the facts.
+        Split -> {`image`: uint8 (n, 1 or 3, pixels, pixels), `label`: int64 (n,)}, and the info.
 
     Raises:
         JobError: it cannot be loaded, lacks a split or a column, a row cannot be read, or a class
             has too few.
     """
     source = Source(hub, revision, configuration, Path(path) if path else None)
-    shares = shares_of(source, validation=(validation, validation_share), test=(test, test_share))
+    shares = shares_of(
+        source, validation=(validation, validation_fraction), test=(test, test_fraction)
+    )
     names = {"train": train, "validation": validation, "test": test}
     found = tables(source, names, [image, label])
     examples = _examples(source, found, image, label, (pixels, colour, crop))
     shape = (3 if colour else 1, pixels, pixels)
-    return labelled.collect(examples, shape, shares, str(source), unreadable == "skip")
+    return labelled_images.collect(examples, shape, shares, str(source), unreadable == "skip")
 
 
 def _examples(
@@ -87,7 +89,7 @@ def _examples(
 
     for table in found:
         if not isinstance(table.rows.features[image], datasets.Image):
-            raise JobError(f"{source}: the column {image!r} holds no images", Exit.DATA)
+            raise JobError(f"{source}: the column {image!r} holds no images", ExitCode.DATA)
         encoded = datasets.Image(decode=False)
         table_encoded = Table(table.rows.cast_column(image, encoded), table.name, table.split)
         names = label_names(table, label)
@@ -110,6 +112,6 @@ def _example(
         return Example(where, name, split, b"", "no image")
     try:
         content = encoded["bytes"] or Path(encoded["path"]).read_bytes()
-        return Example(where, name, split, content, pictures.decode(content, *form))
-    except (pictures.Unreadable, OSError) as error:
+        return Example(where, name, split, content, image_decoding.decode(content, *form))
+    except (image_decoding.Unreadable, OSError) as error:
         return Example(where, name, split, b"", str(error))

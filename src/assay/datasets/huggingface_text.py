@@ -7,12 +7,12 @@ from typing import Annotated, Any
 
 from annotated_types import Gt, Lt
 
-from assay import division, labelled, text_labels, text_tables
-from assay.faults import Exit, JobError
-from assay.hub_tables import Source, Table, label_names, shares_of, tables
-from assay.outputs import SPLITS
+from assay.data import labelled_images, labelled_texts, splitting, text_tables
+from assay.data.hub_datasets import Source, Table, label_names, shares_of, tables
+from assay.runs.artifacts import SPLITS
+from assay.runs.errors import ExitCode, JobError
 
-FACTS = {
+INFO = {
     "input": "text",
     "title": "Texts of the Hugging Face hub",
     "source": "https://huggingface.co/datasets, or the user's own",
@@ -32,11 +32,11 @@ def prepare(
     train: str,
     validation: str | None = None,
     test: str | None = None,
-    validation_share: Annotated[float, Gt(0), Lt(1)] | None = None,
-    test_share: Annotated[float, Gt(0), Lt(1)] | None = None,
+    validation_fraction: Annotated[float, Gt(0), Lt(1)] | None = None,
+    test_fraction: Annotated[float, Gt(0), Lt(1)] | None = None,
     text: str,
     label: str | None = None,
-    tokens_per_text: Annotated[int, Gt(0)] | None = None,
+    max_length: Annotated[int, Gt(0)] | None = None,
 ) -> tuple[Splits, dict[str, Any]]:
     """Load texts, with labels or without; a row is a document, and empty ones are left out.
 
@@ -49,26 +49,28 @@ def prepare(
         train: name of the split for training.
         validation: name of the one for validation; left out where it is a share of `train`.
         test: name of the one for testing; likewise.
-        validation_share: of `train`.
-        test_share: of `train`.
+        validation_fraction: of `train`.
+        test_fraction: of `train`.
         text: the column with the texts.
         label: the column with the classes; left out for language modelling.
-        tokens_per_text: how many tokens of a text count; with `label`.
+        max_length: how many tokens of a text count; with `label`.
 
     Returns:
-        Split -> {`text`: documents, `label` (with labels): int64 (n,)}, and the facts.
+        Split -> {`text`: documents, `label` (with labels): int64 (n,)}, and the info.
 
     Raises:
         JobError: it cannot be loaded, lacks a split or a column, or a row cannot be used.
     """
     source = Source(hub, revision, configuration, Path(path) if path else None)
-    shares = shares_of(source, validation=(validation, validation_share), test=(test, test_share))
+    shares = shares_of(
+        source, validation=(validation, validation_fraction), test=(test, test_fraction)
+    )
     names = {"train": train, "validation": validation, "test": test}
     found = tables(source, names, [text, label] if label else [text])
-    _check(source, found[0], text, label, tokens_per_text)
-    if label and tokens_per_text:
+    _check(source, found[0], text, label, max_length)
+    if label and max_length:
         examples = _examples(source, found, text, label)
-        return text_labels.collect(examples, shares, tokens_per_text, str(source))
+        return labelled_texts.collect(examples, shares, max_length, str(source))
     return _divided(found, text, shares)
 
 
@@ -87,19 +89,19 @@ class Documents:
 
 
 def _check(
-    source: Source, table: Table, text: str, label: str | None, tokens_per_text: int | None
+    source: Source, table: Table, text: str, label: str | None, max_length: int | None
 ) -> None:
-    if (label is None) != (tokens_per_text is None):
-        what = "label and tokens_per_text go together: set both or none"
-        raise JobError(f"{source}: {what}", Exit.DATA)
+    if (label is None) != (max_length is None):
+        what = "label and max_length go together: set both or none"
+        raise JobError(f"{source}: {what}", ExitCode.DATA)
     kind = getattr(table.rows.features[text], "dtype", "a list")
     if kind not in ("string", "large_string"):
-        raise JobError(f"{source}: the column {text!r} holds {kind}, no text", Exit.DATA)
+        raise JobError(f"{source}: the column {text!r} holds {kind}, no text", ExitCode.DATA)
 
 
 def _examples(
     source: Source, tables: Sequence[Table], text: str, label: str
-) -> list[text_labels.Example]:
+) -> list[labelled_texts.Example]:
     examples, faults = [], []
     for table in tables:
         names = label_names(table, label)
@@ -111,7 +113,7 @@ def _examples(
                 examples.append(example)
     if faults:
         advice = "choose splits whose rows all have a text and a label"
-        raise labelled.fault(str(source), "rows cannot be used", faults, advice)
+        raise labelled_images.fault(str(source), "rows cannot be used", faults, advice)
     return examples
 
 
@@ -123,10 +125,10 @@ def _divided(
     for table_number, table in enumerate(tables):
         for row, (_, fields) in enumerate(table.read()):
             if (fields[text] or "").strip():
-                keys.append(text_labels.key(fields[text]))
+                keys.append(labelled_texts.key(fields[text]))
                 given.append(table.split)
                 places.append((table_number, row))
-    parts = division.divide(keys, [0] * len(keys), given, shares)
+    parts = splitting.divide(keys, [0] * len(keys), given, shares)
     splits: Splits = {}
     for split in SPLITS:
         chosen = [

@@ -8,11 +8,11 @@ from typing import Annotated, Any, Literal
 import numpy as np
 from annotated_types import Gt, Lt
 
-from assay import labelled, pictures
-from assay.faults import Exit, JobError
-from assay.labelled import Example, shown
+from assay.data import image_decoding, labelled_images
+from assay.data.labelled_images import Example, shown
+from assay.runs.errors import ExitCode, JobError
 
-FACTS = {
+INFO = {
     "title": "Pictures in folders",
     "source": "the user's own",
     "licence": "the user's own",
@@ -34,8 +34,8 @@ def prepare(
     colour: bool,
     crop: Literal["center", "none"],
     unreadable: Literal["stop", "skip"],
-    validation_share: Annotated[float, Gt(0), Lt(1)] | None = None,
-    test_share: Annotated[float, Gt(0), Lt(1)] | None = None,
+    validation_fraction: Annotated[float, Gt(0), Lt(1)] | None = None,
+    test_fraction: Annotated[float, Gt(0), Lt(1)] | None = None,
 ) -> tuple[dict[str, dict[str, np.ndarray]], dict[str, Any]]:
     """Read the pictures of a folder, in any form that Pillow reads.
 
@@ -51,28 +51,28 @@ def prepare(
             one; `none` keeps all and distorts what is not square.
         unreadable: whether a file that is no picture or a damaged one stops the run, or is left
             out and counted.
-        validation_share: of each class; left out where there is a folder `validation`.
-        test_share: of each class; left out where there is a folder `test`.
+        validation_fraction: of each class; left out where there is a folder `validation`.
+        test_fraction: of each class; left out where there is a folder `test`.
 
     Returns:
-        Split -> {`image`: uint8 (n, 1 or 3, pixels, pixels), `label`: int64 (n,)}, and the facts.
+        Split -> {`image`: uint8 (n, 1 or 3, pixels, pixels), `label`: int64 (n,)}, and the info.
 
     Raises:
         JobError: the folder is of another form, a file cannot be read, or a class has too few.
     """
     folder = Path(folder)
     splits = _split_folders(folder)
-    shares = _shares(folder, set(splits), validation_share, test_share)
+    shares = _shares(folder, set(splits), validation_fraction, test_fraction)
     files = _files(folder, splits, "train" if "validation" in shares else None)
     found = _examples(folder, files, pixels, colour, crop)
     shape = (3 if colour else 1, pixels, pixels)
-    return labelled.collect(found, shape, shares, shown(folder), unreadable == "skip")
+    return labelled_images.collect(found, shape, shares, shown(folder), unreadable == "skip")
 
 
 def _split_folders(folder: Path) -> dict[str, Path]:
     """The folders of the splits; none where the classes stand in the folder itself."""
     if not folder.is_dir():
-        raise JobError(f"{shown(folder)}: is no folder", Exit.DATA)
+        raise JobError(f"{shown(folder)}: is no folder", ExitCode.DATA)
     paths = _folders(folder)
     splits = {SPLIT_NAMES[path.name.lower()]: path for path in paths if _is_split(path)}
     named = ", ".join(shown(path.name) for path in paths)
@@ -80,10 +80,10 @@ def _split_folders(folder: Path) -> dict[str, Path]:
         if len(splits) == len(paths):
             return splits
         what = "beside train and test there may be validation and no other folder"
-        raise JobError(f"{shown(folder)}: has the folders {named}: {what}", Exit.DATA)
+        raise JobError(f"{shown(folder)}: has the folders {named}: {what}", ExitCode.DATA)
     if len(paths) > 1 and all(map(_is_split, paths)):
         what = "splits need train and test: add or rename one"
-        raise JobError(f"{shown(folder)}: has the folders {named}: {what}", Exit.DATA)
+        raise JobError(f"{shown(folder)}: has the folders {named}: {what}", ExitCode.DATA)
     return {}
 
 
@@ -92,19 +92,19 @@ def _is_split(path: Path) -> bool:
 
 
 def _shares(
-    folder: Path, fixed: set[str], validation_share: float | None, test_share: float | None
+    folder: Path, fixed: set[str], validation_fraction: float | None, test_fraction: float | None
 ) -> dict[str, float]:
     """The shares of those splits that have no folder."""
     shares = {}
-    for split, share in (("validation", validation_share), ("test", test_share)):
+    for split, share in (("validation", validation_fraction), ("test", test_fraction)):
         setting = f"{split}_share"
         if split in fixed and share is not None:
             what = f"{shown(folder)}: has a folder for {split}: leave {setting} out"
-            raise JobError(what, Exit.DATA)
+            raise JobError(what, ExitCode.DATA)
         if split not in fixed:
             if share is None:
                 what = f"{shown(folder)}: has no folder for {split}: set {setting}, such as 0.1"
-                raise JobError(what, Exit.DATA)
+                raise JobError(what, ExitCode.DATA)
             shares[split] = share
     return shares
 
@@ -123,7 +123,9 @@ def _files(
     ]
     if lacking:
         advice = "give each split a folder for each class"
-        raise labelled.fault(shown(folder), "folders of classes are missing", lacking, advice)
+        raise labelled_images.fault(
+            shown(folder), "folders of classes are missing", lacking, advice
+        )
     return [
         (path, name, None if split == divided else split)
         for split, found in sorted(classes.items(), key=str)
@@ -138,19 +140,23 @@ def _classes(folder: Path, root: Path) -> dict[str, list[Path]]:
     found = {path.name: _below(path) for path in _folders(root)}
     if not found:
         what = "has no folder in it: put the pictures of each class into a folder of its own, or "
-        raise JobError(f"{shown(root)}: {what}all into one if they have no classes", Exit.DATA)
+        raise JobError(f"{shown(root)}: {what}all into one if they have no classes", ExitCode.DATA)
     inside = _visible(*_folders(root)) if len(found) == 1 else []
     if inside and all(path.is_dir() for path in inside):
         what = f"has one folder, {shown(*found)}, with folders in it: name that one as the folder"
-        raise JobError(f"{shown(root)}: {what}, if those are the classes", Exit.DATA)
+        raise JobError(f"{shown(root)}: {what}, if those are the classes", ExitCode.DATA)
     if beside:
         advice = "put each into the folder of its class, or elsewhere"
-        raise labelled.fault(shown(folder), "files beside the folders of classes", beside, advice)
+        raise labelled_images.fault(
+            shown(folder), "files beside the folders of classes", beside, advice
+        )
     if empty := [shown(name) for name in sorted(found) if not found[name]]:
         advice = "add pictures or remove the folders"
-        raise labelled.fault(shown(root), "empty folders of classes", empty, advice)
+        raise labelled_images.fault(shown(root), "empty folders of classes", empty, advice)
     if odd := [shown(name) for name in sorted(found) if shown(name) != repr(name)[1:-1]]:
-        raise labelled.fault(shown(root), "names of folders that are no UTF-8", odd, "rename them")
+        raise labelled_images.fault(
+            shown(root), "names of folders that are no UTF-8", odd, "rename them"
+        )
     return found
 
 
@@ -181,7 +187,7 @@ def _examples(
     colour: bool,
     crop: Literal["center", "none"],
 ) -> Iterator[Example]:
-    read = pictures.decoded((path for path, _, _ in files), pixels, colour, crop)
+    read = image_decoding.decoded((path for path, _, _ in files), pixels, colour, crop)
     for (path, label, split), (content, image) in zip(files, read, strict=True):
-        shown_image = str(image) if isinstance(image, pictures.Unreadable) else image
+        shown_image = str(image) if isinstance(image, image_decoding.Unreadable) else image
         yield Example(shown(path.relative_to(folder)), label, split, content, shown_image)

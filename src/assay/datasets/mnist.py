@@ -5,14 +5,14 @@ from typing import Annotated, Any
 import numpy as np
 from annotated_types import Gt
 
-from assay import holdout, idx
+from assay.data import holdout, idx
 
 URLS = (
     "https://ossci-datasets.s3.amazonaws.com/mnist/",
     "https://storage.googleapis.com/cvdf-datasets/mnist/",
 )
 VALIDATION = 6000
-FACTS = {
+INFO = {
     "title": "MNIST",
     "source": "http://yann.lecun.com/exdb/mnist/, which gives the files no more, from its mirrors",
     "licence": "CC BY-SA 3.0",
@@ -43,10 +43,10 @@ def prepare(
         training_examples: how many train, the first ones; all others where it is left out.
 
     Returns:
-        Split -> {`image`: uint8 (n, 1, 28, 28), `label`: int64 (n,)}, and facts on this call.
+        Split -> {`image`: uint8 (n, 1, 28, 28), `label`: int64 (n,)}, and info on this call.
 
     Raises:
-        JobError: a file cannot be had, or is not the one that `FACTS` describes.
+        JobError: a file cannot be had, or is not the one that `INFO` describes.
     """
-    parts = idx.official("mnist", URLS, FACTS["sha256"])
-    return holdout.last(parts, VALIDATION, FACTS["classes"], training_examples)
+    parts = idx.official("mnist", URLS, INFO["sha256"])
+    return holdout.last(parts, VALIDATION, INFO["classes"], training_examples)

@@ -12,10 +12,10 @@ from typing import Annotated, Any
 
 from annotated_types import Gt
 
-from assay import text_labels
-from assay.faults import Exit, JobError
+from assay.data import labelled_texts
+from assay.runs.errors import ExitCode, JobError
 
-FACTS = {
+INFO = {
     "input": "text",
     "of_python": True,
     "title": "Functions of Python's standard library",
@@ -29,39 +29,39 @@ FACTS = {
     "class_names": ["asyncio", "email", "importlib", "logging", "multiprocessing", "unittest",
                     "web", "xml"],
 }  # fmt: skip
-PACKAGES = {name: (name,) for name in FACTS["class_names"]} | {"web": ("http", "urllib")}
+PACKAGES = {name: (name,) for name in INFO["class_names"]} | {"web": ("http", "urllib")}
 SHARES = {"test": 0.15, "validation": 0.15}
 FEWEST_LINES = 4  # of a function: a shorter one tells little of where it comes from
 FUNCTIONS = (ast.FunctionDef, ast.AsyncFunctionDef)
 
 
 def prepare(
-    *, tokens_per_text: Annotated[int, Gt(0)]
+    *, max_length: Annotated[int, Gt(0)]
 ) -> tuple[dict[str, dict[str, Any]], dict[str, Any]]:
     """Read the functions and methods of eight packages; those inside others come with them.
 
     Args:
-        tokens_per_text: how many tokens of a function count, the first ones.
+        max_length: how many tokens of a function count, the first ones.
 
     Returns:
-        Split -> {`text`: list of str, `label`: int64 (n,)}, and the facts.
+        Split -> {`text`: list of str, `label`: int64 (n,)}, and the info.
 
     Raises:
         JobError: this Python comes without its source files.
     """
     library = Path(os.__file__).parent
     examples = [
-        text_labels.Example(text, name)
+        labelled_texts.Example(text, name)
         for name, packages in PACKAGES.items()
         for package in packages
         for text in _functions(library / package)
     ]
     if {example.label for example in examples} != set(PACKAGES):
         what = f"{library} lacks source files of the standard library: use another Python"
-        raise JobError(f"data set python_functions: {what}", Exit.DATA)
-    splits, facts = text_labels.collect(examples, SHARES, tokens_per_text, "python_functions")
+        raise JobError(f"data set python_functions: {what}", ExitCode.DATA)
+    splits, info = labelled_texts.collect(examples, SHARES, max_length, "python_functions")
     found = hashlib.sha256(repr([(e.label, e.text) for e in examples]).encode()).hexdigest()
-    return splits, facts | {"sha256": found, "python": platform.python_version()}
+    return splits, info | {"sha256": found, "python": platform.python_version()}
 
 
 def _functions(folder: Path) -> Iterator[str]:

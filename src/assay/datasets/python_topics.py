@@ -5,9 +5,9 @@ import platform
 from collections.abc import Mapping
 from typing import Any
 
-from assay.faults import Exit, JobError
+from assay.runs.errors import ExitCode, JobError
 
-FACTS = {
+INFO = {
     "input": "text",
     "of_python": True,
     "title": "Help topics of Python",
@@ -26,7 +26,7 @@ def prepare() -> tuple[dict[str, dict[str, Any]], dict[str, Any]]:
     """Divide the topics.
 
     Returns:
-        Split -> {`text`: list of topics}, and the facts `sha256` and `python`.
+        Split -> {`text`: list of topics}, and the info `sha256` and `python`.
 
     Raises:
         JobError: this Python has no topics.
@@ -35,7 +35,7 @@ def prepare() -> tuple[dict[str, dict[str, Any]], dict[str, Any]]:
         from pydoc_data.topics import topics
     except ImportError as error:
         what = "this Python lacks the module pydoc_data.topics: use another, such as python.org's"
-        raise JobError(f"data set python_topics: {what}", Exit.DATA) from error
+        raise JobError(f"data set python_topics: {what}", ExitCode.DATA) from error
     named = dict(sorted(topics.items()))
     found = hashlib.sha256(repr(list(named.items())).encode()).hexdigest()
     return divide(named), {"sha256": found, "python": platform.python_version()}

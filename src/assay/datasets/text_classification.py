@@ -5,10 +5,10 @@ from typing import Annotated, Any
 
 from annotated_types import Gt, Lt
 
-from assay import labelled, text_labels, text_tables
-from assay.faults import Exit, JobError
+from assay.data import labelled_images, labelled_texts, text_tables
+from assay.runs.errors import ExitCode, JobError
 
-FACTS = {
+INFO = {
     "input": "text",
     "title": "Texts of a table",
     "source": "the user's own",
@@ -23,9 +23,9 @@ def prepare(
     file: Path,
     text: str,
     label: str,
-    tokens_per_text: Annotated[int, Gt(0)],
-    validation_share: Annotated[float, Gt(0), Lt(1)],
-    test_share: Annotated[float, Gt(0), Lt(1)] | None = None,
+    max_length: Annotated[int, Gt(0)],
+    validation_fraction: Annotated[float, Gt(0), Lt(1)],
+    test_fraction: Annotated[float, Gt(0), Lt(1)] | None = None,
     test_file: Path | None = None,
 ) -> tuple[dict[str, dict[str, Any]], dict[str, Any]]:
     """Read texts with labels.
@@ -34,25 +34,25 @@ def prepare(
         file: the table, as `text_tables.read` takes it.
         text: the column with the texts.
         label: the column with the classes.
-        tokens_per_text: how many tokens of a text count; a longer one is cut.
-        validation_share: of each class.
-        test_share: of each class; left out where there is a `test_file`.
+        max_length: how many tokens of a text count; a longer one is cut.
+        validation_fraction: of each class.
+        test_fraction: of each class; left out where there is a `test_file`.
         test_file: a second table, whose texts test; left out where `file` holds all. What it
             holds too is left out of `file`.
 
     Returns:
-        Split -> {`text`: list of str, `label`: int64 (n,)}, and the facts.
+        Split -> {`text`: list of str, `label`: int64 (n,)}, and the info.
 
     Raises:
         JobError: a table or a row of it cannot be read, or a class has too few texts.
     """
-    if (test_share is None) == (test_file is None):
-        what = "set either test_share, such as 0.1, or test_file"
-        raise JobError(f"{labelled.shown(file)}: {what}", Exit.DATA)
-    shares = {"validation": validation_share}
+    if (test_fraction is None) == (test_file is None):
+        what = "set either test_fraction, such as 0.1, or test_file"
+        raise JobError(f"{labelled_images.shown(file)}: {what}", ExitCode.DATA)
+    shares = {"validation": validation_fraction}
     examples = text_tables.read(Path(file), text, label, None)
-    if test_share is not None:
-        shares["test"] = test_share
+    if test_fraction is not None:
+        shares["test"] = test_fraction
     if test_file is not None:
         examples += text_tables.read(Path(test_file), text, label, "test")
-    return text_labels.collect(examples, shares, tokens_per_text, labelled.shown(file))
+    return labelled_texts.collect(examples, shares, max_length, labelled_images.shown(file))

@@ -7,11 +7,12 @@ from typing import Annotated, Any
 
 from annotated_types import Gt, Lt
 
-from assay import division, labelled, sources, text_labels
-from assay.faults import Exit, JobError
-from assay.outputs import SPLITS
+from assay.data import labelled_images, labelled_texts, splitting
+from assay.runs import input_files
+from assay.runs.artifacts import SPLITS
+from assay.runs.errors import ExitCode, JobError
 
-FACTS = {
+INFO = {
     "input": "text",
     "title": "Texts in files",
     "source": "the user's own",
@@ -43,15 +44,15 @@ class Documents:
 def prepare(
     *,
     files: Path,
-    validation_share: Annotated[float, Gt(0), Lt(1)],
-    test_share: Annotated[float, Gt(0), Lt(1)],
+    validation_fraction: Annotated[float, Gt(0), Lt(1)],
+    test_fraction: Annotated[float, Gt(0), Lt(1)],
 ) -> dict[str, dict[str, Any]]:
     """Find texts in UTF-8; a file is a document. Ends of lines become line feeds.
 
     Args:
         files: one, a folder (all files in it at any depth, hidden ones apart), or a glob.
-        validation_share: of the files, or of each file's characters where there are few.
-        test_share: likewise.
+        validation_fraction: of the files, or of each file's characters where there are few.
+        test_fraction: likewise.
 
     Returns:
         Split -> {`text`: documents}, in the order of their paths.
@@ -59,13 +60,13 @@ def prepare(
     Raises:
         JobError: no file is found, one is no text or empty, or they are too short to be cut.
     """
-    shares = {"validation": validation_share, "test": test_share}
-    labelled.check_shares(shares)
+    shares = {"validation": validation_fraction, "test": test_fraction}
+    labelled_images.check_shares(shares)
     paths = _paths(str(files))
-    keys = _looked_through(paths, labelled.shown(files))
+    keys = _looked_through(paths, labelled_images.shown(files))
     if len(set(keys)) < FEWEST_FILES:
         return {split: {"text": Documents(found)} for split, found in _cut(paths, shares).items()}
-    splits = division.divide(keys, [0] * len(keys), [None] * len(keys), shares)
+    splits = splitting.divide(keys, [0] * len(keys), [None] * len(keys), shares)
     return {
         split: {
             "text": Documents(
@@ -96,11 +97,12 @@ def read(path: Path) -> str:
 
 def _paths(files: str) -> list[Path]:
     try:
-        return sources.listed(files)
+        return input_files.listed(files)
     except FileNotFoundError as error:
         what = "there is no such file or folder, or nothing in it that matches"
         raise JobError(
-            f"{labelled.shown(files)}: {what}: paths start where snakemake is typed", Exit.DATA
+            f"{labelled_images.shown(files)}: {what}: paths start where snakemake is typed",
+            ExitCode.DATA,
         ) from error
 
 
@@ -109,12 +111,14 @@ def _looked_through(paths: Sequence[Path], where: str) -> list[bytes]:
     keys, faults = [], []
     for path in paths:
         try:
-            keys.append(text_labels.key(read(path)))
+            keys.append(labelled_texts.key(read(path)))
         except (ValueError, OSError) as error:
-            faults.append(f"{labelled.shown(path)}: {getattr(error, 'strerror', None) or error}")
+            faults.append(
+                f"{labelled_images.shown(path)}: {getattr(error, 'strerror', None) or error}"
+            )
     if faults:
         advice = "save them as text in UTF-8, or choose files so that they are left out"
-        raise labelled.fault(where, "files are no text", faults, advice)
+        raise labelled_images.fault(where, "files are no text", faults, advice)
     return keys
 
 
@@ -124,7 +128,7 @@ def _cut(
     """Where each file is cut into its three parts."""
     found: dict[str, list[tuple[Path, int, int | None]]] = {split: [] for split in SPLITS}
     for path in paths:
-        first, second = _places(read(path), shares, labelled.shown(path))
+        first, second = _places(read(path), shares, labelled_images.shown(path))
         found["train"].append((path, 0, first))
         found["validation"].append((path, first, second))
         found["test"].append((path, second, None))
@@ -137,7 +141,9 @@ def _places(text: str, shares: Mapping[str, float], where: str) -> tuple[int, in
     validation = test - round(len(text) * shares["validation"])
     if not 0 < validation < test < len(text):
         what = f"has {len(text)} characters, too few to be cut into three"
-        raise JobError(f"{where}: {what}: join it with others, or give larger shares", Exit.DATA)
+        raise JobError(
+            f"{where}: {what}: join it with others, or give larger shares", ExitCode.DATA
+        )
     return _next_line(text, validation, test), _next_line(text, test, len(text))
 
 

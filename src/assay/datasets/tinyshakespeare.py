@@ -2,9 +2,9 @@
 
 from typing import Any
 
-from assay import downloads
+from assay.data import downloads
 
-FACTS = {
+INFO = {
     "input": "text",
     "title": "Tiny Shakespeare",
     "source": "https://raw.githubusercontent.com/karpathy/char-rnn/master/data/tinyshakespeare/input.txt",
@@ -27,9 +27,9 @@ def prepare() -> dict[str, dict[str, Any]]:
         Split -> {`text`: a list of one document, or of two}.
 
     Raises:
-        JobError: the file cannot be had, or is not the one that `FACTS` describes.
+        JobError: the file cannot be had, or is not the one that `INFO` describes.
     """
-    path = downloads.fetch("input.txt", [FACTS["source"]], FACTS["sha256"], "tinyshakespeare")
+    path = downloads.fetch("input.txt", [INFO["source"]], INFO["sha256"], "tinyshakespeare")
     text = path.read_bytes().decode()
     start, end, test = (int(len(text) * share) for share in (*VALIDATION, TEST))
     return {

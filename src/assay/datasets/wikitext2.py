@@ -4,14 +4,14 @@ import re
 from itertools import pairwise
 from typing import Any
 
-from assay import archives, downloads
+from assay.data import archives, downloads
 
 URLS = (
     "https://wikitext.smerity.com/wikitext-2-raw-v1.zip",
     "https://huggingface.co/datasets/ggml-org/ci/resolve/main/wikitext-2-raw-v1.zip",
     "https://s3.amazonaws.com/research.metamind.io/wikitext/wikitext-2-raw-v1.zip",
 )
-FACTS = {
+INFO = {
     "input": "text",
     "title": "WikiText-2 (raw)",
     "source": "https://www.salesforce.com/blog/the-wikitext-long-term-dependency-language-"
@@ -39,9 +39,9 @@ def prepare() -> dict[str, dict[str, Any]]:
         Split -> {`text`: list of articles, which joined are the official file}.
 
     Raises:
-        JobError: the archive cannot be had, or is not the one that `FACTS` describes.
+        JobError: the archive cannot be had, or is not the one that `INFO` describes.
     """
-    path = downloads.fetch("wikitext-2-raw-v1.zip", URLS, FACTS["sha256"], "wikitext2")
+    path = downloads.fetch("wikitext-2-raw-v1.zip", URLS, INFO["sha256"], "wikitext2")
     found = dict(archives.members(path, list(MEMBERS.values()), LARGEST_BYTES))
     return {split: {"text": articles(found[name].decode())} for split, name in MEMBERS.items()}
 

@@ -7,7 +7,7 @@ import torch
 from annotated_types import Gt, Le
 from torch import Tensor, nn
 
-from assay.resizing import Staged
+from assay.nn.weight_resizing import Staged
 
 INPUTS = ("image",)
 
@@ -35,17 +35,17 @@ def _stage(inputs: int, outputs: int, stride: int) -> nn.Module:
 
 
 def build(
-    facts: dict[str, Any],
+    info: dict[str, Any],
     *,
     width: Annotated[int, Gt(0), Le(4096)],
     features: Annotated[int, Gt(0), Le(4096)],
 ) -> nn.Module:
-    """Build the backbone for images of shape `facts["shape"]`.
+    """Build the backbone for images of shape `info["shape"]`.
 
     Args:
-        facts: what the data set states about itself.
+        info: what the data set states about itself.
         width: channels of the first stage; the next two have twice as many.
         features: channels of the last stage, the length of an image's feature vector.
     """
-    network = ConvolutionalNetwork(facts["shape"][0], width, features)
+    network = ConvolutionalNetwork(info["shape"][0], width, features)
     return network.to(memory_format=torch.channels_last)  # convolutions are faster so

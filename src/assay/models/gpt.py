@@ -65,52 +65,52 @@ class Block(nn.Module):
 
 
 class Gpt(nn.Module):
-    """Tokens (n, t) -> features (n, t, `features`) -> logits (n, t, vocabulary).
+    """Tokens (n, t) -> features (n, t, `features`) -> logits (n, t, vocab_size).
 
     Attributes:
         features: length of a token's feature vector.
-        context: the longest sequence.
+        context_length: the longest sequence.
         blocks: from input to output.
         VOCABULARY_WEIGHTS: names of the weights that have a row for each token.
     """
 
     def __init__(
         self,
-        vocabulary: int,
+        vocab_size: int,
         layers: int,
         heads: int,
         width: int,
-        context: int,
+        context_length: int,
         positions: Literal["rotary", "learned"],
         dropout: float,
-        tied: bool,
+        tie_embeddings: bool,
     ) -> None:
         super().__init__()
-        self.features, self.context = width, context
-        self.embedding = nn.Embedding(vocabulary, width)
-        self.positions = nn.Embedding(context, width) if positions == "learned" else None
+        self.features, self.context_length = width, context_length
+        self.embedding = nn.Embedding(vocab_size, width)
+        self.positions = nn.Embedding(context_length, width) if positions == "learned" else None
         self.dropout = nn.Dropout(dropout)
         self.blocks = nn.ModuleList(Block(width, heads, dropout) for _ in range(layers))
         self.norm = nn.LayerNorm(width, bias=False)
-        self.head = None if tied else nn.Linear(width, vocabulary, bias=False)
-        self.VOCABULARY_WEIGHTS = ("embedding.weight", *([] if tied else ["head.weight"]))
-        if positions == "rotary":  # not kept with the weights: any context may use those
+        self.head = None if tie_embeddings else nn.Linear(width, vocab_size, bias=False)
+        self.VOCABULARY_WEIGHTS = ("embedding.weight", *([] if tie_embeddings else ["head.weight"]))
+        if positions == "rotary":  # not kept with the weights: any context_length may use those
             for name, table in zip(
-                ("cosines", "sines"), waves(context, width // heads), strict=True
+                ("cosines", "sines"), waves(context_length, width // heads), strict=True
             ):
                 self.register_buffer(name, table, persistent=False)
         self._start(layers, math.sqrt(2 / (5 * width)))
 
     def forward(self, tokens: Tensor) -> Tensor:
-        """Features (n, t, width) of tokens (n, t), which are at most `context` long.
+        """Features (n, t, width) of tokens (n, t), which are at most `context_length` long.
 
         Raises:
             ValueError: they are longer.
         """
         length = tokens.shape[1]
-        if length > self.context:
+        if length > self.context_length:
             raise ValueError(
-                f"model gpt: a sequence of {length} tokens is longer than context: {self.context}"
+                f"model gpt: a sequence of {length} tokens is longer than context_length: {self.context_length}"
             )
         x, rotation = self.embedding(tokens), None
         if self.positions is None:
@@ -123,28 +123,28 @@ class Gpt(nn.Module):
         return self.norm(x)
 
     def logits(self, features: Tensor) -> Tensor:
-        """Scores (..., vocabulary) of the next token, from features (..., width)."""
+        """Scores (..., vocab_size) of the next token, from features (..., width)."""
         weight = self.embedding.weight if self.head is None else self.head.weight
         return functional.linear(features, weight)
 
     def fitted(self, weights: dict[str, Tensor]) -> dict[str, Tensor]:
-        """A pretrained network's weights, for this one's context.
+        """A pretrained network's weights, for this one's context_length.
 
         Of learned positions the first ones are taken; to more of them they are stretched by
         linear interpolation. Rotary positions have no weights.
 
         Args:
-            weights: state dict of a network that differs in its context.
+            weights: state dict of a network that differs in its context_length.
         """
         name = "positions.weight"
         if self.positions is None or name not in weights:
             return weights
         found = weights[name]
-        if len(found) < self.context:
+        if len(found) < self.context_length:
             found = functional.interpolate(
-                found.T[None], self.context, mode="linear", align_corners=True
+                found.T[None], self.context_length, mode="linear", align_corners=True
             )[0].T
-        return weights | {name: found[: self.context].contiguous()}
+        return weights | {name: found[: self.context_length].contiguous()}
 
     @torch.no_grad()
     def _start(self, layers: int, deviation: float) -> None:
@@ -156,17 +156,17 @@ class Gpt(nn.Module):
                 nn.init.normal_(parameter, std=deviation / smaller)
 
 
-def waves(context: int, width: int) -> tuple[Tensor, Tensor]:
-    """Cosines and signed sines (context, 1, 1, width) of the angles by which places are rotated.
+def waves(context_length: int, width: int) -> tuple[Tensor, Tensor]:
+    """Cosines and signed sines (context_length, 1, 1, width) of the angles by which places are rotated.
 
     Source: Su et al., RoFormer: Enhanced transformer with rotary position embedding (2021).
 
     Args:
-        context: how many places.
+        context_length: how many places.
         width: of a head, even; number i is rotated together with number i + width / 2.
     """
     rates = LONGEST_WAVE ** -(torch.arange(0, width, 2, dtype=torch.float64) / width)
-    angles = torch.outer(torch.arange(context, dtype=torch.float64), rates)
+    angles = torch.outer(torch.arange(context_length, dtype=torch.float64), rates)
     cosines = torch.cat([angles.cos(), angles.cos()], 1)
     sines = torch.cat([-angles.sin(), angles.sin()], 1)
     return cosines.float()[:, None, None], sines.float()[:, None, None]
@@ -178,33 +178,33 @@ def rotated(x: Tensor, cosines: Tensor, sines: Tensor) -> Tensor:
 
 
 def build(
-    facts: dict[str, Any],
+    info: dict[str, Any],
     *,
     layers: Annotated[int, Gt(0), Le(1024)],
     heads: Annotated[int, Gt(0)],
     width: Annotated[int, Gt(0), Le(65536)],
-    context: Annotated[int, Gt(0)],
+    context_length: Annotated[int, Gt(0)],
     positions: Literal["rotary", "learned"],
     dropout: Annotated[float, Ge(0), Lt(1)],
-    tied: bool,
+    tie_embeddings: bool,
 ) -> nn.Module:
-    """Build the backbone for texts of `facts["vocabulary"]` different tokens.
+    """Build the backbone for texts of `info["vocab_size"]` different tokens.
 
     Args:
-        facts: what the data set and its tokenizer state.
+        info: what the data set and its tokenizer state.
         layers: blocks.
         heads: of each attention; their number divides `width`.
         width: of the residual stream, the length of a token's feature vector.
-        context: tokens of the longest sequence.
+        context_length: tokens of the longest sequence.
         positions: rotary ones, of queries and keys, or a learned vector for each place.
         dropout: the share that is set to zero of the embeddings, the attention's weights and what
             each part adds.
-        tied: whether the output projection has the weights of the embedding.
+        tie_embeddings: whether the output projection has the weights of the embedding.
 
     Raises:
         ValueError: the settings do not fit each other or the data.
     """
-    if "vocabulary" not in facts:
+    if "vocab_size" not in info:
         raise ValueError("model gpt: it reads texts, and this data set has none")
     if width % heads:
         raise ValueError(f"model gpt: heads: {heads} must divide width: {width}")
@@ -213,10 +213,10 @@ def build(
             f"model gpt: positions: rotary needs heads of even width, and width: {width} by "
             f"heads: {heads} is {width // heads}"
         )
-    longest = facts.get("tokens_per_text") or 0
-    if longest > context + 1:  # the last token may be a target alone
+    longest = info.get("max_length") or 0
+    if longest > context_length + 1:  # the last token may be a target alone
         raise ValueError(
-            f"model gpt: context: {context} is shorter than the texts, which have {longest} tokens"
+            f"model gpt: context_length: {context_length} is shorter than the texts, which have {longest} tokens"
         )
-    vocabulary = facts["vocabulary"]
-    return Gpt(vocabulary, layers, heads, width, context, positions, dropout, tied)
+    vocab_size = info["vocab_size"]
+    return Gpt(vocab_size, layers, heads, width, context_length, positions, dropout, tie_embeddings)

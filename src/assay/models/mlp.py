@@ -28,12 +28,12 @@ class Perceptron(nn.Module):
 
 
 def build(
-    facts: dict[str, Any], *, widths: list[int], activation: Literal["relu", "gelu"]
+    info: dict[str, Any], *, widths: list[int], activation: Literal["relu", "gelu"]
 ) -> nn.Module:
-    """Build the backbone for images of shape `facts["shape"]`.
+    """Build the backbone for images of shape `info["shape"]`.
 
     Args:
-        facts: what the data set states about itself.
+        info: what the data set states about itself.
         widths: neurons of each layer; the last ones are an image's feature vector.
         activation: the function after each layer.
 
@@ -44,4 +44,4 @@ def build(
         raise ValueError(
             f"model mlp: widths is {widths}: a number above 0 for each layer is needed"
         )
-    return Perceptron(math.prod(facts["shape"]), widths, ACTIVATIONS[activation])
+    return Perceptron(math.prod(info["shape"]), widths, ACTIVATIONS[activation])

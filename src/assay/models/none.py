@@ -4,35 +4,37 @@ from typing import Any
 
 from torch import nn
 
-from assay import own
+from assay.nn import user_modules
 
 
 class Nothing(nn.Module):
     """Has no parameters and no features, and cannot be called.
 
     Attributes:
-        context: for texts without labels, how many tokens an example has.
+        context_length: for texts without labels, how many tokens an example has.
     """
 
     features = 0
     blocks = ()
 
-    def __init__(self, context: int | None = None) -> None:
+    def __init__(self, context_length: int | None = None) -> None:
         super().__init__()
-        self.context = context
+        self.context_length = context_length
 
 
-def build(facts: dict[str, Any], *, context: int | None = None) -> nn.Module:
+def build(info: dict[str, Any], *, context_length: int | None = None) -> nn.Module:
     """Build a module without parameters.
 
     Args:
-        facts: what the data set states about itself.
-        context: tokens of an example, where the data is one stream of tokens.
+        info: what the data set states about itself.
+        context_length: tokens of an example, where the data is one stream of tokens.
 
     Raises:
-        JobError: the data is a stream, and `context` is missing.
+        JobError: the data is a stream, and `context_length` is missing.
     """
-    is_stream = facts.get("input") == "text" and facts.get("tokens_per_text") is None
-    if is_stream and not (context and context > 0):
-        raise own.fault("model none", "set `context`: how many tokens an example has")
-    return Nothing(context)
+    is_stream = info.get("input") == "text" and info.get("max_length") is None
+    if is_stream and not (context_length and context_length > 0):
+        raise user_modules.user_error(
+            "model none", "set `context_length`: how many tokens an example has"
+        )
+    return Nothing(context_length)

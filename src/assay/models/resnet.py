@@ -15,7 +15,7 @@ from annotated_types import Gt, Le
 from torch import Tensor, nn
 from torch.nn import functional
 
-from assay.resizing import Staged
+from assay.nn.weight_resizing import Staged
 
 INPUTS = ("image",)
 SMALLEST_PIXELS = 8  # it halves an image three times
@@ -70,22 +70,22 @@ def _stage(inputs: int, outputs: int, pooled: bool = False) -> nn.Module:
 
 
 def build(
-    facts: dict[str, Any],
+    info: dict[str, Any],
     *,
     width: Annotated[int, Gt(0), Le(4096)],
     features: Annotated[int, Gt(0), Le(4096)],
 ) -> nn.Module:
-    """Build the backbone for images of shape `facts["shape"]`.
+    """Build the backbone for images of shape `info["shape"]`.
 
     Args:
-        facts: what the data set states about itself.
+        info: what the data set states about itself.
         width: channels of the first stage; the next ones have two and four times as many.
         features: channels of the last stage, the length of an image's feature vector.
 
     Raises:
         ValueError: the images are smaller than 8 x 8 pixels.
     """
-    channels, *pixels = facts["shape"]
+    channels, *pixels = info["shape"]
     if min(pixels) < SMALLEST_PIXELS:
         raise ValueError(f"images of {pixels} pixels: resnet needs {SMALLEST_PIXELS} at least")
     return ResidualNetwork(channels, width, features)

@@ -9,9 +9,10 @@ from annotated_types import Gt
 from torch import Tensor, nn
 from torch.nn import functional
 
-from assay import hub, own, resizing
-from assay.faults import Exit, JobError
+from assay.data import hub_files
 from assay.models import _torchvision
+from assay.nn import user_modules, weight_resizing
+from assay.runs.errors import ExitCode, JobError
 
 INPUTS = ("image",)
 UNTRAINED = (0.5,)  # mean and deviation of what a network with random weights gets: from -1 to 1
@@ -29,7 +30,7 @@ class TimmNetwork(nn.Module):
     def __init__(
         self,
         network: nn.Module,
-        facts: dict[str, Any],
+        info: dict[str, Any],
         size: tuple[int, int],
         scale: tuple[tuple[float, ...], tuple[float, ...]],
         name: str,
@@ -38,7 +39,7 @@ class TimmNetwork(nn.Module):
 
         Args:
             network: made with `num_classes=0`.
-            facts: of the data set.
+            info: of the data set.
             size: height and width that the network sees.
             scale: mean and standard deviation by channel.
             name: of the model in the study, for messages.
@@ -49,7 +50,7 @@ class TimmNetwork(nn.Module):
         for each, values in zip(("mean", "deviation"), scale, strict=True):
             buffer = torch.tensor(values).view(1, -1, 1, 1)
             self.register_buffer(each, buffer, persistent=False)
-        self.features = own.trial(self, facts, name)
+        self.features = user_modules.trial(self, info, name)
 
     def forward(self, images: Tensor) -> Tensor:
         if images.shape[2:] != self.size:
@@ -74,7 +75,7 @@ class TimmNetwork(nn.Module):
             if name not in mine or tensor.shape == mine[name].shape:
                 continue
             if tensor.dim() == 4 and tensor.shape[::2] == mine[name].shape[::2]:
-                fitting[name] = resizing.to_channels(tensor, mine[name].shape[1])
+                fitting[name] = weight_resizing.to_channels(tensor, mine[name].shape[1])
             elif name == "network.pos_embed":
                 grid = self.network.patch_embed.grid_size
                 prefix = self.network.num_prefix_tokens
@@ -83,7 +84,7 @@ class TimmNetwork(nn.Module):
 
 
 def build(
-    facts: dict[str, Any],
+    info: dict[str, Any],
     target: str,
     *,
     pretrained: bool = False,
@@ -97,7 +98,7 @@ def build(
     to -1..1. Channels may differ from the weights': timm sums or repeats those of the first layer.
 
     Args:
-        facts: what the data set states about itself.
+        info: what the data set states about itself.
         target: timm's name, with the tag of its weights where it has several
             (`resnet18.a1_in1k`).
         pretrained: whether to take the weights from the hub.
@@ -110,14 +111,14 @@ def build(
         JobError: timm is missing or has no such network, or images or weights do not fit it.
     """
     name = f"timm:{target}"
-    if facts.get("input", "image") != "image":
-        raise own.fault(name, "takes images, and this data set holds text")
+    if info.get("input", "image") != "image":
+        raise user_modules.user_error(name, "takes images, and this data set holds text")
     library = _library(name)
     known = _known(library, target)
     if pretrained and weights:
-        raise own.fault(name, "pretrained and weights exclude each other: give one")
-    size = (pixels, pixels) if pixels else tuple(facts["shape"][1:])
-    options: dict[str, Any] = {"in_chans": facts["shape"][0]}
+        raise user_modules.user_error(name, "pretrained and weights exclude each other: give one")
+    size = (pixels, pixels) if pixels else tuple(info["shape"][1:])
+    options: dict[str, Any] = {"in_chans": info["shape"][0]}
     if known.fixed_input_size:
         options["img_size"] = size
     if pretrained:
@@ -125,11 +126,11 @@ def build(
     scale = (UNTRAINED, UNTRAINED)
     if weights:
         network = _with_weights(library, target, known, weights, bool(pretrained), options)
-        scale = (_per_channel(known.mean, facts), _per_channel(known.std, facts))
+        scale = (_per_channel(known.mean, info), _per_channel(known.std, info))
     else:
-        wrong = f"cannot be made for images of shape {(facts['shape'][0], *size)}"
+        wrong = f"cannot be made for images of shape {(info['shape'][0], *size)}"
         network = _create(library, target, options | {"num_classes": 0}, wrong)
-    return TimmNetwork(network, facts, size, scale, name)
+    return TimmNetwork(network, info, size, scale, name)
 
 
 def _library(name: str) -> Any:
@@ -138,7 +139,7 @@ def _library(name: str) -> Any:
             import timm
     except ImportError as error:
         what = f"{name}: needs the package timm ({error}): run `make extras`"
-        raise JobError(what, Exit.CODE) from error
+        raise JobError(what, ExitCode.CODE) from error
     return timm
 
 
@@ -148,12 +149,16 @@ def _known(library: Any, target: str) -> Any:
     if not library.is_model(base):
         near = difflib.get_close_matches(base, library.list_models(), n=1)
         hint = f"; did you mean {near[0]}?" if near else ""
-        raise own.fault(f"timm:{target}", f"timm {library.__version__} has no {base}{hint}")
+        raise user_modules.user_error(
+            f"timm:{target}", f"timm {library.__version__} has no {base}{hint}"
+        )
     try:
         return library.get_pretrained_cfg(target)
     except RuntimeError as error:
         tagged = ", ".join(library.list_models(f"{base}.*", pretrained=True)) or base
-        raise own.fault(f"timm:{target}", f"timm has no such weights; it has {tagged}") from error
+        raise user_modules.user_error(
+            f"timm:{target}", f"timm has no such weights; it has {tagged}"
+        ) from error
 
 
 def _create(library: Any, target: str, options: dict[str, Any], wrong: str) -> nn.Module:
@@ -161,17 +166,19 @@ def _create(library: Any, target: str, options: dict[str, Any], wrong: str) -> n
         return library.create_model(target, **options)
     except (RuntimeError, ValueError, TypeError, AssertionError, KeyError) as error:
         what = " ".join(str(error).split())[:400]
-        raise own.fault(f"timm:{target}", f"{wrong}: {what}") from error
+        raise user_modules.user_error(f"timm:{target}", f"{wrong}: {what}") from error
 
 
 def _from_hub(name: str, known: Any, revision: str | None) -> Path:
     if not known.hf_hub_id or known.custom_load:
-        raise own.fault(name, "timm has no weights for it that can be fetched: give `weights`")
+        raise user_modules.user_error(
+            name, "timm has no weights for it that can be fetched: give `weights`"
+        )
     wanted = [known.hf_hub_filename] if known.hf_hub_filename else FILES
-    folder = hub.fetch(name, known.hf_hub_id, revision, wanted)
+    folder = hub_files.fetch(name, known.hf_hub_id, revision, wanted)
     found = [folder / file for file in wanted if (folder / file).is_file()]
     if not found:
-        raise own.fault(name, f"{known.hf_hub_id} holds none of {', '.join(wanted)}")
+        raise user_modules.user_error(name, f"{known.hf_hub_id} holds none of {', '.join(wanted)}")
     return found[0]
 
 
@@ -185,7 +192,7 @@ def _with_weights(
         state = load_state_dict(str(path))
     except Exception as error:  # what these formats' readers raise is of many kinds
         what = f"{path}: holds no weights that can be read: {' '.join(str(error).split())[:300]}"
-        raise JobError(what, Exit.DATA) from error
+        raise JobError(what, ExitCode.DATA) from error
     # With as many classes as the file's last layer has, timm demands that all of its weights fit.
     classes = known.num_classes if of_hub else _classes(known, state)
     overlay = {"state_dict": state, "num_classes": classes, "custom_load": False}
@@ -203,8 +210,8 @@ def _classes(known: Any, state: dict[str, Tensor]) -> int:
     return len(found[0]) if found else 0
 
 
-def _per_channel(values: tuple[float, ...], facts: dict[str, Any]) -> tuple[float, ...]:
-    channels = facts["shape"][0]
+def _per_channel(values: tuple[float, ...], info: dict[str, Any]) -> tuple[float, ...]:
+    channels = info["shape"][0]
     return values if len(values) == channels else (sum(values) / len(values),) * channels
 
 
@@ -213,7 +220,7 @@ def _blocks(network: nn.Module) -> list[nn.Module]:
     from timm.models import group_parameters
 
     if not hasattr(network, "group_matcher"):
-        return own.blocks(network)
+        return user_modules.blocks(network)
     groups = group_parameters(network, network.group_matcher(coarse=False), reverse=True)
     parts: dict[int, list[nn.Module]] = {}
 

@@ -9,8 +9,9 @@ from typing import Any, Literal
 import torch
 from torch import Tensor, nn
 
-from assay import hub, own
-from assay.faults import Exit, JobError
+from assay.data import hub_files
+from assay.nn import user_modules
+from assay.runs.errors import ExitCode, JobError
 
 INPUTS = ("text",)
 FILES = ("*.json", "*.safetensors")
@@ -24,21 +25,21 @@ class TextNetwork(nn.Module):
 
     Attributes:
         features: length of a token's feature vector.
-        context: the longest sequence.
+        context_length: the longest sequence.
         blocks: the layers, from input to output.
         VOCABULARY_WEIGHTS: names of the parameters that have a row for each token.
     """
 
     def __init__(
-        self, network: nn.Module, facts: dict[str, Any], context: int | None, name: str
+        self, network: nn.Module, info: dict[str, Any], context_length: int | None, name: str
     ) -> None:
         super().__init__()
         self.network = network
-        self.padding = facts.get("padding")
+        self.padding = info.get("padding")
         self.is_causal = network.get_output_embeddings() is not None
-        self.context = _context(network, context, self.padding, name)
+        self.context_length = _context(network, context_length, self.padding, name)
         self.VOCABULARY_WEIGHTS = _vocabulary_weights(network)
-        self.features = own.trial(self, facts, name)
+        self.features = user_modules.trial(self, info, name)
 
     def forward(self, tokens: Tensor) -> Tensor:
         # A causal network does not see the padding, which comes last. Another one has to be told;
@@ -53,7 +54,7 @@ class TextNetwork(nn.Module):
 
     @property
     def blocks(self) -> list[nn.Module]:
-        return own.blocks(self.network)
+        return user_modules.blocks(self.network)
 
     def __getattr__(self, name: str) -> Any:
         if name == "logits" and self.is_causal:  # an encoder has none, and objectives ask for it
@@ -62,7 +63,7 @@ class TextNetwork(nn.Module):
 
 
 def build(
-    facts: dict[str, Any],
+    info: dict[str, Any],
     target: str,
     *,
     pretrained: bool = False,
@@ -70,7 +71,7 @@ def build(
     weights: Path | None = None,
     configuration: Path | None = None,
     arguments: dict | None = None,
-    context: int | None = None,
+    context_length: int | None = None,
     attention: Literal["sdpa", "eager"] | None = None,
 ) -> nn.Module:
     """Build a network of transformers; without weights or configuration, its default one.
@@ -79,7 +80,7 @@ def build(
     tokenizer `transformers` with the same folder.
 
     Args:
-        facts: what the data set states about itself.
+        info: what the data set states about itself.
         target: a kind of network that transformers knows (`gpt2`, `bert`), or with `pretrained` a
             repository of the hub (`openai-community/gpt2`).
         pretrained: whether to take configuration and weights from the hub.
@@ -88,25 +89,27 @@ def build(
         configuration: the configuration of a network with random weights: a JSON file, or a folder
             with `config.json`.
         arguments: changes to the configuration, such as `{n_layer: 2, n_head: 2, n_embd: 64}`.
-        context: the longest sequence; as long as the network allows, if left out.
+        context_length: the longest sequence; as long as the network allows, if left out.
         attention: how transformers computes attention; `sdpa` where it can, if left out.
 
     Raises:
         JobError: transformers is missing, or a file, or the network does not fit the data.
     """
     name = f"transformers:{target}"
-    if facts.get("input") != "text":
-        raise own.fault(name, "takes text, and this data set holds images")
+    if info.get("input") != "text":
+        raise user_modules.user_error(name, "takes text, and this data set holds images")
     if sum(map(bool, (pretrained, weights, configuration))) > 1:
-        raise own.fault(name, "pretrained, weights and configuration exclude each other: give one")
+        raise user_modules.user_error(
+            name, "pretrained, weights and configuration exclude each other: give one"
+        )
     _library(name)
     if pretrained:
-        weights = hub.fetch(name, target, revision, FILES)
+        weights = hub_files.fetch(name, target, revision, FILES)
     config = _configuration(name, weights or configuration, target, arguments or {})
-    network = _network(name, config, weights, facts, attention)
-    _fit_vocabulary(network, facts)
-    backbone = TextNetwork(network, facts, context, name)
-    _try(backbone, facts, name)
+    network = _network(name, config, weights, info, attention)
+    _fit_vocabulary(network, info)
+    backbone = TextNetwork(network, info, context_length, name)
+    _try(backbone, info, name)
     return backbone
 
 
@@ -115,7 +118,7 @@ def _library(name: str) -> Any:
         import transformers
     except ImportError as error:
         what = f"{name}: needs the package transformers ({error}): run `make extras`"
-        raise JobError(what, Exit.CODE) from error
+        raise JobError(what, ExitCode.CODE) from error
     transformers.logging.set_verbosity_error()
     transformers.logging.disable_progress_bar()
     return transformers
@@ -125,7 +128,7 @@ def _configuration(name: str, path: Path | None, target: str, arguments: dict[st
     from transformers import CONFIG_MAPPING, AutoConfig
 
     if path is None and target not in CONFIG_MAPPING:
-        raise own.fault(
+        raise user_modules.user_error(
             name,
             f"{target} is no kind of network that transformers knows: give `pretrained: true`, "
             "`weights` or `configuration`",
@@ -133,11 +136,13 @@ def _configuration(name: str, path: Path | None, target: str, arguments: dict[st
     try:
         found = AutoConfig.from_pretrained(str(path)) if path else AutoConfig.for_model(target)
         if target in CONFIG_MAPPING and found.model_type != target:
-            raise own.fault(name, f"{path} holds a network of kind {found.model_type}: name it so")
+            raise user_modules.user_error(
+                name, f"{path} holds a network of kind {found.model_type}: name it so"
+            )
         for key in arguments:
             if not hasattr(found, key):
                 known = ", ".join(sorted(k for k in found.to_dict() if not k.startswith("_")))
-                raise own.fault(name, f"its configuration has no {key}; it has {known}")
+                raise user_modules.user_error(name, f"its configuration has no {key}; it has {known}")
         if not arguments:
             return found
         if path:
@@ -145,29 +150,31 @@ def _configuration(name: str, path: Path | None, target: str, arguments: dict[st
         return AutoConfig.for_model(target, **arguments)
     except FAULTS as error:
         what = f"{name}: {path or 'these arguments'}: no valid configuration: {_line(error)}"
-        raise JobError(what, Exit.DATA) from error
+        raise JobError(what, ExitCode.DATA) from error
 
 
 def _network(
-    name: str, config: Any, weights: Path | None, facts: dict[str, Any], attention: str
+    name: str, config: Any, weights: Path | None, info: dict[str, Any], attention: str
 ) -> nn.Module:
     from transformers import AutoModel, AutoModelForCausalLM
     from transformers.models.auto import modeling_auto
 
     if config.is_encoder_decoder:
-        raise own.fault(name, "is made of an encoder and a decoder, which is not supported")
+        raise user_modules.user_error(
+            name, "is made of an encoder and a decoder, which is not supported"
+        )
     config.use_cache = False
     causal = modeling_auto.MODEL_FOR_CAUSAL_LM_MAPPING_NAMES
     masked = modeling_auto.MODEL_FOR_MASKED_LM_MAPPING_NAMES
     is_causal = config.model_type in causal and config.model_type not in masked
     kind = AutoModelForCausalLM if is_causal else AutoModel
-    if not is_causal and facts.get("tokens_per_text") is None:
-        raise own.fault(name, "sees a whole text at once: it cannot tell the next token")
+    if not is_causal and info.get("max_length") is None:
+        raise user_modules.user_error(name, "sees a whole text at once: it cannot tell the next token")
     options = {"attn_implementation": attention, "dtype": torch.float32}
     try:
         if weights is None:
-            config.vocab_size = facts["vocabulary"]
-            for key, value in (("pad", facts.get("padding")), ("eos", facts.get("end_of_text"))):
+            config.vocab_size = info["vocab_size"]
+            for key, value in (("pad", info.get("padding")), ("eos", info.get("end_of_text"))):
                 setattr(config, f"{key}_token_id", value)
             config.bos_token_id = config.eos_token_id
             network = kind.from_config(config, **options)
@@ -177,7 +184,7 @@ def _network(
             )
             _complete(name, weights, found)
     except FAULTS as error:
-        raise own.fault(name, f"cannot be made: {_line(error)}") from error
+        raise user_modules.user_error(name, f"cannot be made: {_line(error)}") from error
     if getattr(network, "pooler", None) is not None:
         network.pooler = None  # what it gives is not used
     return network.train()
@@ -188,13 +195,13 @@ def _complete(name: str, weights: Path, found: dict[str, Any]) -> None:
     missing = sorted(each for each in found["missing_keys"] if "pooler" not in each)
     if missing or found["mismatched_keys"]:
         wrong = ", ".join([*missing, *map(str, sorted(found["mismatched_keys"]))])[:300]
-        raise JobError(f"{name}: {weights} does not hold its weights: {wrong}", Exit.DATA)
+        raise JobError(f"{name}: {weights} does not hold its weights: {wrong}", ExitCode.DATA)
 
 
-def _fit_vocabulary(network: nn.Module, facts: dict[str, Any]) -> None:
+def _fit_vocabulary(network: nn.Module, info: dict[str, Any]) -> None:
     """Give tokens that the weights do not know rows of their own, at random."""
-    if facts["vocabulary"] > network.get_input_embeddings().num_embeddings:
-        network.resize_token_embeddings(facts["vocabulary"], mean_resizing=False)
+    if info["vocab_size"] > network.get_input_embeddings().num_embeddings:
+        network.resize_token_embeddings(info["vocab_size"], mean_resizing=False)
 
 
 def _context(network: nn.Module, wanted: int | None, padding: int | None, name: str) -> int:
@@ -206,11 +213,17 @@ def _context(network: nn.Module, wanted: int | None, padding: int | None, name: 
             longest = module.num_embeddings - first - 1
             if padding != first:
                 what = f"needs {first} as the id of the padding, and the tokenizer has {padding}"
-                raise own.fault(name, f"{what}: use the tokenizer that it was trained with")
+                raise user_modules.user_error(
+                    name, f"{what}: use the tokenizer that it was trained with"
+                )
     if wanted is None and longest is None:
-        raise own.fault(name, "sets no limit on the length of a text: set `context`")
+        raise user_modules.user_error(
+            name, "sets no limit on the length of a text: set `context_length`"
+        )
     if wanted is not None and not 0 < wanted <= (longest or wanted):
-        raise own.fault(name, f"context: {wanted} is not from 1 to {longest}, its longest text")
+        raise user_modules.user_error(
+            name, f"context_length: {wanted} is not from 1 to {longest}, its longest text"
+        )
     return wanted or longest
 
 
@@ -222,7 +235,7 @@ def _vocabulary_weights(network: nn.Module) -> tuple[str, ...]:
     return tuple(f"network.{key}" for key, each in named if id(each) in own_weights)
 
 
-def _try(backbone: TextNetwork, facts: dict[str, Any], name: str) -> None:
+def _try(backbone: TextNetwork, info: dict[str, Any], name: str) -> None:
     """Hold a language model against what `logits` and causality promise.
 
     Raises:
@@ -231,9 +244,9 @@ def _try(backbone: TextNetwork, facts: dict[str, Any], name: str) -> None:
     """
     if not backbone.is_causal:
         return
-    tokens = torch.arange(min(TRIAL, backbone.context))[None] % facts["vocabulary"]
+    tokens = torch.arange(min(TRIAL, backbone.context_length))[None] % info["vocab_size"]
     changed = tokens.clone()
-    changed[0, -1] = (changed[0, -1] + 1) % facts["vocabulary"]
+    changed[0, -1] = (changed[0, -1] + 1) % info["vocab_size"]
     was_training = backbone.training
     with torch.no_grad():
         features, other = backbone.eval()(tokens), backbone(changed)
@@ -241,9 +254,13 @@ def _try(backbone: TextNetwork, facts: dict[str, Any], name: str) -> None:
         agree = torch.allclose(backbone.logits(features), expected, rtol=1e-3, atol=1e-3)
     backbone.train(was_training)
     if not torch.allclose(features[:, :-1], other[:, :-1], rtol=1e-3, atol=1e-4):
-        raise own.fault(name, "sees what comes after a token: it is no causal language model")
+        raise user_modules.user_error(
+            name, "sees what comes after a token: it is no causal language model"
+        )
     if not agree:
-        raise own.fault(name, "does more to its logits than one layer, which is not supported")
+        raise user_modules.user_error(
+            name, "does more to its logits than one layer, which is not supported"
+        )
 
 
 def _line(error: BaseException) -> str:

@@ -8,8 +8,8 @@ from annotated_types import Gt, Le
 from torch import Tensor, nn
 from torch.nn import functional
 
-from assay import resizing
-from assay.faults import Exit, JobError
+from assay.nn import weight_resizing
+from assay.runs.errors import ExitCode, JobError
 
 INPUTS = ("image",)
 
@@ -87,12 +87,12 @@ class VisionTransformer(nn.Module):
         found, wanted = projection.shape[2], self.patch_pixels
         if found != wanted:
             what = f"the pretrained vit has patches of {found} pixels, this one of {wanted}"
-            raise JobError(f"{what}: set patch_pixels: {found}", Exit.DATA)
+            raise JobError(f"{what}: set patch_pixels: {found}", ExitCode.DATA)
         channels = self.projection.in_channels
         return {
             **weights,
-            "projection.weight": resizing.to_channels(projection, channels),
-            "positions": resizing.to_grid(weights["positions"], *self.grid),
+            "projection.weight": weight_resizing.to_channels(projection, channels),
+            "positions": weight_resizing.to_grid(weights["positions"], *self.grid),
         }
 
 
@@ -139,7 +139,7 @@ def sine_cosine(rows: int, columns: int, width: int) -> Tensor:
 
 
 def build(
-    facts: dict[str, Any],
+    info: dict[str, Any],
     *,
     patch_pixels: Annotated[int, Gt(0)],
     layers: Annotated[int, Gt(0), Le(1024)],
@@ -147,10 +147,10 @@ def build(
     width: Annotated[int, Gt(0), Le(16384)],
     pool: Literal["mean", "token"],
 ) -> nn.Module:
-    """Build the backbone for images of shape `facts["shape"]`.
+    """Build the backbone for images of shape `info["shape"]`.
 
     Args:
-        facts: what the data set states about itself.
+        info: what the data set states about itself.
         patch_pixels: side of a patch; it divides both sides of an image.
         layers: transformer layers.
         heads: of attention, in each layer; a divisor of `width`.
@@ -160,8 +160,8 @@ def build(
     Raises:
         ValueError: patches do not fill the images, or heads or positions do not fill `width`.
     """
-    _check(facts["shape"], patch_pixels, heads, width)
-    return VisionTransformer(facts["shape"], patch_pixels, layers, heads, width, pool)
+    _check(info["shape"], patch_pixels, heads, width)
+    return VisionTransformer(info["shape"], patch_pixels, layers, heads, width, pool)
 
 
 def _check(shape: tuple[int, int, int], patch_pixels: int, heads: int, width: int) -> None:

@@ -9,8 +9,8 @@ from annotated_types import Ge, Lt
 from torch import Tensor, nn
 from torch.nn import functional
 
-from assay import augmentations
-from assay.faults import Exit, JobError
+from assay.nn import augmentations
+from assay.runs.errors import ExitCode, JobError
 
 TOP = 5
 CALIBRATION_BINS = 15
@@ -37,44 +37,47 @@ class Classification(pl.LightningModule):
     def __init__(
         self,
         backbone: nn.Module,
-        facts: dict[str, Any],
+        info: dict[str, Any],
         *,
         label_smoothing: Annotated[float, Ge(0), Lt(1)],
         augmentation: Annotated[float, Ge(0)],
-        mirror: bool = False,
-        crop_pixels: Annotated[int, Ge(0)] = 0,
+        horizontal_flip: bool = False,
+        random_crop_padding: Annotated[int, Ge(0)] = 0,
     ) -> None:
         """Put a new head on a backbone.
 
         Args:
             backbone: images (n, channels, height, width) or tokens (n, t) -> features (n,
                 `features`) or (n, t, `features`).
-            facts: what the data set states about itself.
+            info: what the data set states about itself.
             label_smoothing: the share of each target that is spread over all classes.
-            augmentation: strength of the random changes of an image, see `augmentations.vary`.
-            mirror: exchange left and right in half of the images.
-            crop_pixels: shift each image by up to so many pixels.
+            augmentation: strength of the random changes of an image, see `augmentations.augment`.
+            horizontal_flip: exchange left and right in half of the images.
+            random_crop_padding: shift each image by up to so many pixels.
 
         Raises:
             JobError: the data have no labels, or are texts and images are to be changed.
         """
         super().__init__()
-        if "classes" not in facts:
+        if "classes" not in info:
             what = "objective classification: it learns labels, and the data have none"
-            raise JobError(f"{what}: name other data", Exit.DATA)
-        self.input = "tokens" if facts.get("input") == "text" else "image"
-        self.padding = facts.get("padding")
-        if self.input == "tokens" and (augmentation or mirror or crop_pixels):
-            what = "objective classification: augmentation, mirror and crop_pixels change images, "
-            raise JobError(f"{what}and the data are texts: set augmentation: 0.0", Exit.DATA)
+            raise JobError(f"{what}: name other data", ExitCode.DATA)
+        self.input = "tokens" if info.get("input") == "text" else "image"
+        self.padding = info.get("padding")
+        if self.input == "tokens" and (augmentation or horizontal_flip or random_crop_padding):
+            what = "objective classification: augmentation, horizontal_flip and random_crop_padding change images, "
+            raise JobError(f"{what}and the data are texts: set augmentation: 0.0", ExitCode.DATA)
         self.backbone = backbone
         self.head = nn.Sequential(
             nn.BatchNorm1d(backbone.features, affine=False),
-            nn.Linear(backbone.features, facts["classes"]),
+            nn.Linear(backbone.features, info["classes"]),
         )
         self.label_smoothing = label_smoothing
         self.augmentation = augmentation
-        self.changes = {"mirror": mirror, "crop_pixels": crop_pixels}
+        self.changes = {
+            "horizontal_flip": horizontal_flip,
+            "random_crop_padding": random_crop_padding,
+        }
 
     def forward(self, inputs: Tensor) -> Tensor:
         """Images or tokens -> logits (n, classes)."""
@@ -86,7 +89,7 @@ class Classification(pl.LightningModule):
     def training_step(self, batch: dict[str, Tensor], index: int) -> Tensor:
         inputs = batch[self.input]
         if self.input == "image":
-            inputs = augmentations.vary(inputs, self.augmentation, **self.changes)
+            inputs = augmentations.augment(inputs, self.augmentation, **self.changes)
         return functional.cross_entropy(
             self(inputs), batch["label"], label_smoothing=self.label_smoothing
         )

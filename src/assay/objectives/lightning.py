@@ -9,7 +9,7 @@ import pytorch_lightning as pl
 from torch import Tensor, nn
 from torch.nn import functional
 
-from assay import own
+from assay.nn import user_modules
 
 Batch = dict[str, Tensor]
 BACKBONE = "backbone."
@@ -33,7 +33,7 @@ class Lightning(pl.LightningModule):
     def __init__(
         self,
         backbone: nn.Module,
-        facts: dict[str, Any],
+        info: dict[str, Any],
         *,
         module: str,
         monitor: str,
@@ -47,7 +47,7 @@ class Lightning(pl.LightningModule):
 
         Args:
             backbone: the study's model; `{name: none}` where the user's module brings its own.
-            facts: of the data set; handed over where the constructor has an argument `facts`.
+            info: of the data set; handed over where the constructor has an argument `info`.
             module: `package.module:Name` of the user's class.
             monitor: the value logged in validation that chooses the weights.
             mode: whether more of it is better (`max`) or less (`min`).
@@ -60,48 +60,52 @@ class Lightning(pl.LightningModule):
         Raises:
             JobError: there is no such class, or it takes other arguments.
         """
-        kind = own.bring(module)
+        kind = user_modules.load(module)
         if not (isinstance(kind, type) and issubclass(kind, pl.LightningModule)):
             what = "is no class that derives from pytorch_lightning.LightningModule"
-            raise own.fault(module, f"{what} (that of the package lightning is another class)")
+            raise user_modules.user_error(
+                module, f"{what} (that of the package lightning is another class)"
+            )
         for hook in ("training_step", "validation_step"):
             if getattr(kind, hook) is getattr(pl.LightningModule, hook):
-                raise own.fault(module, f"defines no {hook}")
+                raise user_modules.user_error(module, f"defines no {hook}")
         if network is None and backbone.features:
             what = "say with `network` which of its arguments is the study's model"
-            raise own.fault(module, f"{what}, or write `model: {{name: none}}`")
+            raise user_modules.user_error(module, f"{what}, or write `model: {{name: none}}`")
         given = (arguments or {}) | ({network: backbone} if network else {})
-        given = own.arguments(kind, given, {"facts": facts}, module)
+        given = user_modules.arguments(kind, given, {"info": info}, module)
         # Its own methods come first, and `super()` in them is the user's class.
         self.__class__ = type(kind.__name__, (Lightning, kind), {"__module__": kind.__module__})
         kind.__init__(self, **given)
-        self._set_up(facts, batch, monitor, mode, module)
+        self._set_up(info, batch, monitor, mode, module)
         if part is None and network is None:
             self.backbone = getattr(self, "backbone", backbone)
         else:
             self._name_backbone(part or _place(self, backbone), module)
 
-    def _set_up(self, facts: dict, batch: str, monitor: str, mode: str, module: str) -> None:
+    def _set_up(self, info: dict, batch: str, monitor: str, mode: str, module: str) -> None:
         self.MONITOR, self.MODE = monitor, mode
         self._name, self._form, self._examples = module, batch, 0
-        self._input = {"image": "image", "text": "tokens"}[facts.get("input", "image")]
-        self._is_stream = self._input == "tokens" and facts.get("tokens_per_text") is None
-        self._classes = facts.get("classes")
+        self._input = {"image": "image", "text": "tokens"}[info.get("input", "image")]
+        self._is_stream = self._input == "tokens" and info.get("max_length") is None
+        self._classes = info.get("classes")
         labels = () if batch == "inputs" or self._is_stream else ("label",)
         self.FIELDS = (self._input, *labels)
         if "metrics" in self._modules:
             what = "calls a part `metrics`, as a study calls what measures: call it otherwise"
-            raise own.fault(module, what)
+            raise user_modules.user_error(module, what)
 
     def _name_backbone(self, part: str | None, module: str) -> None:
         """Name weights of a part `backbone.` in files, as other runs look for them."""
         if part is None or part not in dict(self.named_modules()):
             what = f"has no part {part}" if part else "does not keep the study's model as a part"
-            raise own.fault(module, what)
+            raise user_modules.user_error(module, what)
         if f"{part}." == BACKBONE:
             return
         if "backbone" in self._modules:
-            raise own.fault(module, f"has a part `backbone` beside {part}: call it otherwise")
+            raise user_modules.user_error(
+                module, f"has a part `backbone` beside {part}: call it otherwise"
+            )
         type(self).backbone = property(lambda self: self.get_submodule(part))
         self.register_state_dict_post_hook(_renaming(f"{part}.", BACKBONE))
         self.register_load_state_dict_pre_hook(_renaming(BACKBONE, f"{part}."))
@@ -121,7 +125,7 @@ class Lightning(pl.LightningModule):
         if not isinstance(logits, Tensor) or logits.shape != wanted:
             found = tuple(logits.shape) if isinstance(logits, Tensor) else type(logits).__name__
             what = f"forward gives {found} where logits {wanted} are needed"
-            raise own.fault(self._name, f"{what}; or define predict_step and metrics")
+            raise user_modules.user_error(self._name, f"{what}; or define predict_step and metrics")
         confidence, predicted = logits.softmax(1).max(1)
         loss = functional.cross_entropy(logits, label, reduction="none")
         return {"label": label, "predicted": predicted, "confidence": confidence, "loss": loss}

@@ -7,8 +7,8 @@ import torch
 from annotated_types import Gt, Lt
 from torch import Tensor, nn
 
-from assay.faults import Exit, JobError
 from assay.models.vit import Block, sine_cosine
+from assay.runs.errors import ExitCode, JobError
 
 NEEDED = ("embed", "encode", "patches", "grid")
 SMALLEST_VARIANCE = 1e-6  # of a patch's pixels: a patch of one colour has none
@@ -31,7 +31,7 @@ class MaskedAutoencoder(pl.LightningModule):
     def __init__(
         self,
         backbone: nn.Module,
-        facts: dict[str, Any],
+        info: dict[str, Any],
         *,
         masked_fraction: Annotated[float, Gt(0), Lt(1)],
         decoder_layers: Annotated[int, Gt(0)],
@@ -45,7 +45,7 @@ class MaskedAutoencoder(pl.LightningModule):
             backbone: works on patches, as model vit does: `grid` (rows, columns), `patches(images)`
                 -> pixels (n, patches, pixels of a patch), `embed(images)` -> embedded patches (n,
                 patches, `features`), and `encode` of some of those -> their features.
-            facts: what the data set states about itself.
+            info: what the data set states about itself.
             masked_fraction: the share of an image's patches that is hidden.
             decoder_layers: transformer layers of the decoder.
             decoder_heads: of attention, in each of them; a divisor of `decoder_width`.
@@ -68,7 +68,7 @@ class MaskedAutoencoder(pl.LightningModule):
             *(Block(decoder_width, decoder_heads) for _ in range(decoder_layers)),
             nn.LayerNorm(decoder_width),
         )
-        pixels = backbone.patches(torch.zeros(1, *facts["shape"])).shape[2]
+        pixels = backbone.patches(torch.zeros(1, *info["shape"])).shape[2]
         self.painting = nn.Linear(decoder_width, pixels)
         self.hidden = min(rows * columns - 1, max(1, round(rows * columns * masked_fraction)))
         self.normalised = normalised
@@ -105,16 +105,16 @@ def _check(backbone: nn.Module, heads: int, width: int) -> None:
     if not all(hasattr(backbone, name) for name in NEEDED):
         kind = type(backbone).__name__
         what = f"objective masked_autoencoder needs patches, which {kind} has not"
-        raise JobError(f"{what}: choose model vit, or objective masked_image", Exit.DATA)
+        raise JobError(f"{what}: choose model vit, or objective masked_image", ExitCode.DATA)
     rows, columns = backbone.grid
     if rows * columns < 2:
         what = "objective masked_autoencoder: an image is a single patch"
-        raise JobError(f"{what}: choose smaller patch_pixels", Exit.DATA)
+        raise JobError(f"{what}: choose smaller patch_pixels", ExitCode.DATA)
     if width % heads or width % 4:
         raise JobError(
             f"objective masked_autoencoder: decoder_width is {width}: a multiple of 4 and of "
             f"decoder_heads ({heads}) is needed",
-            Exit.DATA,
+            ExitCode.DATA,
         )
 
 

@@ -24,7 +24,7 @@ class MaskedImage(pl.LightningModule):
     def __init__(
         self,
         backbone: nn.Module,
-        facts: dict[str, Any],
+        info: dict[str, Any],
         *,
         patch_pixels: Annotated[int, Gt(0)],
         masked_fraction: Annotated[float, Gt(0), Lt(1)],
@@ -35,7 +35,7 @@ class MaskedImage(pl.LightningModule):
         self.decoder = nn.Sequential(
             nn.Linear(backbone.features, hidden_features),
             nn.GELU(),
-            nn.Linear(hidden_features, math.prod(facts["shape"])),
+            nn.Linear(hidden_features, math.prod(info["shape"])),
         )
         self.patch_pixels = patch_pixels
         self.masked_fraction = masked_fraction

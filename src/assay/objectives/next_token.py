@@ -26,7 +26,7 @@ class NextToken(pl.LightningModule):
     MODE = "min"
     METRICS = ("loss", "perplexity", "bits_per_byte", "token_accuracy")
 
-    def __init__(self, backbone: nn.Module, facts: dict[str, Any]) -> None:
+    def __init__(self, backbone: nn.Module, info: dict[str, Any]) -> None:
         """Take a language model.
 
         Raises:
@@ -38,9 +38,9 @@ class NextToken(pl.LightningModule):
                 "objective next_token: its model needs a method `logits`, as model gpt has"
             )
         self.backbone = backbone
-        self.facts = facts
-        padded = facts.get("tokens_per_text") is not None  # a stream of tokens is never padded
-        self.padding = facts.get("padding") if padded else None
+        self.info = info
+        padded = info.get("max_length") is not None  # a stream of tokens is never padded
+        self.padding = info.get("padding") if padded else None
 
     def forward(self, tokens: Tensor) -> Tensor:
         """Logits (n, t, vocabulary) of the tokens that follow tokens (n, t)."""
@@ -66,7 +66,7 @@ class NextToken(pl.LightningModule):
         """Over all tokens: loss (nats per token), perplexity, bits per byte, share told right."""
         tokens = int(predictions["tokens"].sum())
         loss = float(predictions["summed_loss"].sum()) / tokens
-        tokens_per_byte = self.facts["tokens"]["test"] / self.facts["bytes"]["test"]
+        tokens_per_byte = self.info["tokens"]["test"] / self.info["bytes"]["test"]
         return {
             "loss": loss,
             "perplexity": float(np.exp(loss)),
@@ -84,7 +84,7 @@ class NextToken(pl.LightningModule):
 
         Args:
             tokenizer: a `tokenizers.Tokenizer`.
-            prompts: of each, the last `context` tokens are seen. An empty one begins with the
+            prompts: of each, the last `context_length` tokens are seen. An empty one begins with the
                 token that ends texts, or with the first token where there is none.
             tokens: how many to add at most; a text ends before at the token that ends texts.
             temperature: that divides logits; 0 always takes the likeliest token.
@@ -94,7 +94,7 @@ class NextToken(pl.LightningModule):
         Returns:
             What comes after each prompt, without it.
         """
-        end = self.facts.get("end_of_text")
+        end = self.info.get("end_of_text")
         found = [tokenizer.encode(prompt, add_special_tokens=False).ids for prompt in prompts]
         known = [ids or [end or 0] for ids in found]
         added: list[list[int]] = [[] for _ in prompts]
@@ -113,15 +113,15 @@ class NextToken(pl.LightningModule):
     @torch.inference_mode()
     def _next(self, texts: list[list[int]]) -> Tensor:
         """Logits (n, vocabulary), on the CPU, of the token after each text."""
-        seen = [torch.tensor(text[-self.backbone.context :]) for text in texts]
+        seen = [torch.tensor(text[-self.backbone.context_length :]) for text in texts]
         # What is filled in comes after a text's last token, which therefore does not see it.
-        padding = self.facts.get("padding") or 0
+        padding = self.info.get("padding") or 0
         filled = nn.utils.rnn.pad_sequence(seen, batch_first=True, padding_value=padding)
         filled = filled.to(self.device)
         last = torch.tensor([len(text) - 1 for text in seen], device=self.device)
         features = self.backbone(filled)[torch.arange(len(seen), device=self.device), last]
         logits = self.backbone.logits(features[:, None])[:, 0]
-        return logits[:, : self.facts["vocabulary"]].float().cpu()
+        return logits[:, : self.info["vocab_size"]].float().cpu()
 
     def _targets(self, tokens: Tensor) -> Tensor:
         targets = tokens[:, 1:]
@@ -148,7 +148,7 @@ class NextToken(pl.LightningModule):
     def _parts(self, tokens: Tensor) -> Iterator[Tensor]:
         """Some sequences at a time: logits of a large vocabulary fill a memory soon."""
         # A layer within a block is several times as wide as the features.
-        numbers = self.facts["vocabulary"] + 8 * self.backbone.features
+        numbers = self.info["vocab_size"] + 8 * self.backbone.features
         return iter(tokens.split(max(1, LARGEST_NUMBERS // (numbers * tokens.shape[1]))))
 
 

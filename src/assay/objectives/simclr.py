@@ -8,7 +8,7 @@ from annotated_types import Ge, Gt
 from torch import Tensor, distributed, nn
 from torch.nn import functional
 
-from assay import augmentations
+from assay.nn import augmentations
 
 
 class Simclr(pl.LightningModule):
@@ -28,24 +28,24 @@ class Simclr(pl.LightningModule):
     def __init__(
         self,
         backbone: nn.Module,
-        facts: dict[str, Any],
+        info: dict[str, Any],
         *,
         embedding: Annotated[int, Gt(0)],
         temperature: Annotated[float, Gt(0)],
         augmentation: Annotated[float, Gt(0)],
-        mirror: bool = False,
-        crop_pixels: Annotated[int, Ge(0)] = 0,
+        horizontal_flip: bool = False,
+        random_crop_padding: Annotated[int, Ge(0)] = 0,
     ) -> None:
         """Put a projection head on a backbone.
 
         Args:
             backbone: images (n, channels, height, width) -> features (n, `features`).
-            facts: what the data set states about itself.
+            info: what the data set states about itself.
             embedding: numbers that stand for a view in the comparison.
             temperature: what similarities, from -1 to 1, are divided by.
-            augmentation: strength of the random changes of an image, see `augmentations.vary`.
-            mirror: exchange left and right in half of the views.
-            crop_pixels: shift each view by up to so many pixels.
+            augmentation: strength of the random changes of an image, see `augmentations.augment`.
+            horizontal_flip: exchange left and right in half of the views.
+            random_crop_padding: shift each view by up to so many pixels.
         """
         super().__init__()
         self.backbone = backbone
@@ -56,7 +56,10 @@ class Simclr(pl.LightningModule):
         )
         self.temperature = temperature
         self.augmentation = augmentation
-        self.changes = {"mirror": mirror, "crop_pixels": crop_pixels}
+        self.changes = {
+            "horizontal_flip": horizontal_flip,
+            "random_crop_padding": random_crop_padding,
+        }
 
     def training_step(self, batch: dict[str, Tensor], index: int) -> Tensor:
         embeddings = self._embeddings(batch["image"])
@@ -73,7 +76,7 @@ class Simclr(pl.LightningModule):
     def _embeddings(self, images: Tensor) -> Tensor:
         """Unit vectors of two views of each image, first views first: (2n, embedding)."""
         images = torch.cat([images, images])
-        views = augmentations.vary(images, self.augmentation, **self.changes)
+        views = augmentations.augment(images, self.augmentation, **self.changes)
         return functional.normalize(self.projection(self.backbone(views)))
 
 

@@ -7,7 +7,7 @@ from annotated_types import Ge, Gt
 from torch import Tensor, nn
 from torch.nn import functional
 
-from assay import augmentations
+from assay.nn import augmentations
 
 
 class Vicreg(pl.LightningModule):
@@ -26,15 +26,15 @@ class Vicreg(pl.LightningModule):
     def __init__(
         self,
         backbone: nn.Module,
-        facts: dict[str, Any],
+        info: dict[str, Any],
         *,
         embedding: Annotated[int, Gt(0)],
         invariance: Annotated[float, Ge(0)],
         variance: Annotated[float, Ge(0)],
         covariance: Annotated[float, Ge(0)],
         augmentation: Annotated[float, Gt(0)],
-        mirror: bool = False,
-        crop_pixels: Annotated[int, Ge(0)] = 0,
+        horizontal_flip: bool = False,
+        random_crop_padding: Annotated[int, Ge(0)] = 0,
     ) -> None:
         super().__init__()
         self.backbone = backbone
@@ -46,7 +46,10 @@ class Vicreg(pl.LightningModule):
         )
         self.weights = {"invariance": invariance, "variance": variance, "covariance": covariance}
         self.augmentation = augmentation
-        self.changes = {"mirror": mirror, "crop_pixels": crop_pixels}
+        self.changes = {
+            "horizontal_flip": horizontal_flip,
+            "random_crop_padding": random_crop_padding,
+        }
 
     def training_step(self, batch: dict[str, Tensor], index: int) -> Tensor:
         return self._loss(batch["image"])
@@ -64,7 +67,7 @@ class Vicreg(pl.LightningModule):
         return sum(self.weights[name] * term for name, term in terms.items())
 
     def _view(self, images: Tensor) -> Tensor:
-        return augmentations.vary(images, self.augmentation, **self.changes)
+        return augmentations.augment(images, self.augmentation, **self.changes)
 
 
 def _variance(embeddings: Tensor) -> Tensor:

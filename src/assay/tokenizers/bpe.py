@@ -6,13 +6,13 @@ from typing import Annotated
 from annotated_types import Ge
 from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers, trainers
 
-from assay import tokens
-from assay.faults import Exit, JobError
+from assay.data import tokenization
+from assay.runs.errors import ExitCode, JobError
 
 FEWEST_OCCURRENCES = 2  # of a pair that is merged: what occurs once says nothing of other texts
 
 
-def train(texts: Iterable[str], *, vocabulary: Annotated[int, Ge(258)]) -> Tokenizer:
+def train(texts: Iterable[str], *, vocab_size: Annotated[int, Ge(258)]) -> Tokenizer:
     """Merge the most frequent pair of tokens until the vocabulary is full.
 
     Sennrich et al., Neural machine translation of rare words with subword units, 2016; on bytes
@@ -20,7 +20,7 @@ def train(texts: Iterable[str], *, vocabulary: Annotated[int, Ge(258)]) -> Token
 
     Args:
         texts: of the training split.
-        vocabulary: number of tokens: 256 bytes, the merged ones, `<end_of_text>` and `<padding>`.
+        vocab_size: number of tokens: 256 bytes, the merged ones, `<end_of_text>` and `<padding>`.
 
     Returns:
         A tokenizer from which any text comes back exactly.
@@ -31,25 +31,25 @@ def train(texts: Iterable[str], *, vocabulary: Annotated[int, Ge(258)]) -> Token
     tokenizer = Tokenizer(models.BPE())
     tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
         [
-            pre_tokenizers.Split(Regex(tokens.WORDS), "isolated"),
+            pre_tokenizers.Split(Regex(tokenization.WORDS), "isolated"),
             pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False),
         ]
     )
     tokenizer.decoder = decoders.ByteLevel()
     trainer = trainers.BpeTrainer(
-        vocab_size=vocabulary - len(tokens.SPECIAL),
+        vocab_size=vocab_size - len(tokenization.SPECIAL),
         min_frequency=FEWEST_OCCURRENCES,
         initial_alphabet=sorted(pre_tokenizers.ByteLevel.alphabet()),
         show_progress=False,
     )
-    words = (piece for text in texts for piece in tokens.pieces(text))
+    words = (piece for text in texts for piece in tokenization.pieces(text))
     tokenizer.train_from_iterator(words, trainer)
-    tokenizer.add_special_tokens(tokens.SPECIAL)
+    tokenizer.add_special_tokens(tokenization.SPECIAL)
     found = tokenizer.get_vocab_size()
-    if found < vocabulary:
+    if found < vocab_size:
         raise JobError(
-            f"tokenizer bpe: the training texts are too short for a vocabulary of {vocabulary}: "
-            f"they give {found} tokens; set vocabulary to {found} or less",
-            Exit.DATA,
+            f"tokenizer bpe: the training texts are too short for a vocabulary of {vocab_size}: "
+            f"they give {found} tokens; set vocab_size to {found} or less",
+            ExitCode.DATA,
         )
     return tokenizer

@@ -4,7 +4,7 @@ from collections.abc import Iterable
 
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 
-from assay import tokens
+from assay.data import tokenization
 
 
 def train(texts: Iterable[str]) -> Tokenizer:
@@ -17,7 +17,7 @@ def train(texts: Iterable[str]) -> Tokenizer:
     tokenizer = Tokenizer(models.BPE(vocab=vocabulary, merges=[]))
     tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)
     tokenizer.decoder = decoders.ByteLevel()
-    tokenizer.add_special_tokens(tokens.SPECIAL)
+    tokenizer.add_special_tokens(tokenization.SPECIAL)
     return tokenizer
 
 

@@ -4,8 +4,8 @@ from collections.abc import Iterable
 
 from tokenizers import Tokenizer, decoders, models
 
-from assay import tokens
-from assay.faults import Exit, JobError
+from assay.data import tokenization
+from assay.runs.errors import ExitCode, JobError
 
 UNKNOWN = "<unknown>"
 
@@ -24,9 +24,9 @@ def train(texts: Iterable[str]) -> Tokenizer:
     for text in texts:
         characters.update(text)
     if not characters:
-        raise JobError("tokenizer characters: the training texts are empty", Exit.DATA)
+        raise JobError("tokenizer characters: the training texts are empty", ExitCode.DATA)
     vocabulary = {token: i for i, token in enumerate([*sorted(characters), UNKNOWN])}
     tokenizer = Tokenizer(models.BPE(vocab=vocabulary, merges=[], unk_token=UNKNOWN))
     tokenizer.decoder = decoders.Fuse()
-    tokenizer.add_special_tokens(tokens.SPECIAL)
+    tokenizer.add_special_tokens(tokenization.SPECIAL)
     return tokenizer

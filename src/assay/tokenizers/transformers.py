@@ -7,8 +7,8 @@ from typing import Any
 
 from tokenizers import Tokenizer
 
-from assay import tokens
-from assay.faults import Exit, JobError
+from assay.data import tokenization
+from assay.runs.errors import ExitCode, JobError
 
 FILE = "tokenizer.json"
 STATEMENTS = ("tokenizer_config.json", "special_tokens_map.json")
@@ -34,22 +34,22 @@ def train(texts: Iterable[str], *, folder: Path) -> Tokenizer:
         raise JobError(
             f"{path}: there is no such file: write it with `AutoTokenizer.from_pretrained(...)"
             f".save_pretrained({str(folder)!r})`",
-            Exit.DATA,
+            ExitCode.DATA,
         )
     try:
         state = json.loads(Tokenizer.from_file(str(path)).to_str())
     except Exception as error:  # the library raises nothing more precise
         what = " ".join(str(error).split())
-        raise JobError(f"{path}: holds no tokenizer: {what}", Exit.DATA) from error
+        raise JobError(f"{path}: holds no tokenizer: {what}", ExitCode.DATA) from error
     state |= {"padding": None, "truncation": None, "post_processor": None}
     end, padding = _stated(folder, ENDS), _stated(folder, PADS)
     if end:
-        _rename(state, end, tokens.END_OF_TEXT)
+        _rename(state, end, tokenization.END_OF_TEXT)
     if padding and padding != end:
-        _rename(state, padding, tokens.PADDING)
+        _rename(state, padding, tokenization.PADDING)
     tokenizer = Tokenizer.from_str(json.dumps(state))
-    if tokenizer.token_to_id(tokens.PADDING) is None:
-        tokenizer.add_special_tokens([tokens.PADDING])
+    if tokenizer.token_to_id(tokenization.PADDING) is None:
+        tokenizer.add_special_tokens([tokenization.PADDING])
     return tokenizer
 
 

@@ -1,0 +1,252 @@
+"""A job that a warm parent forks behaves as one that was started cold."""
+
+import json
+import os
+import resource
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import psutil
+import pytest
+from support.checkout import Checkout, once, start
+from support.fuzz import content
+from test_faults import command, only
+from test_interruption import checkpoint, long, long_study, until  # noqa: F401
+
+from assay.jobs import forkserver
+from assay.jobs.launch import WARM
+from assay.runs import supervision
+from assay.runs.errors import ExitCode
+
+pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="jobs are forked on Linux alone")
+PROBE = '''
+"""A network that tells where it is built."""
+
+import json
+import os
+import resource
+import signal
+import sys
+
+from torch import nn
+
+
+def build(info):
+    """Tell, and build it."""
+    umask = os.umask(0)
+    os.umask(umask)
+    limits = {name: resource.getrlimit(getattr(resource, name))
+              for name in dir(resource) if name.startswith("RLIMIT_")}
+    threads = {name: value for name, value in os.environ.items() if name.startswith("PROBE")}
+    signals = [int(signal.getsignal(number) is signal.default_int_handler)
+               for number in (signal.SIGCHLD,)]
+    print(json.dumps({
+        "folder": os.getcwd(), "umask": umask, "limits": limits, "environment": threads,
+        "cores": sorted(os.sched_getaffinity(0)), "input": sys.stdin.read(), "signals": signals,
+        "path": sys.path[1:3],
+    }), file=sys.stderr, flush=True)
+    network = nn.Sequential(nn.Flatten(), nn.Linear(64, 4))
+    network.features = 4
+    return network
+'''
+
+
+@contextmanager
+def parent(checkout: Checkout) -> Iterator[dict[str, str]]:
+    """A warm parent of this process; yields the environment in which jobs find it."""
+    environment = {**os.environ, "PYTHONPATH": "src"}
+    environment[supervision.PARENT] = supervision.mark(os.getpid())
+    before, folder = dict(os.environ), os.getcwd()
+    os.environ.update(environment)
+    os.chdir(checkout.folder)
+    try:
+        environment[WARM] = forkserver.launch()
+    finally:
+        os.chdir(folder)
+        os.environ.clear()
+        os.environ.update(before)
+    try:
+        yield environment
+    finally:
+        for server in servers():
+            server.kill()
+            server.wait()
+
+
+def servers() -> list[psutil.Process]:
+    """The warm parents that this process has started."""
+    found = psutil.Process().children()
+    return [p for p in found if not ended(p) and "assay.jobs.forkserver" in p.cmdline()]
+
+
+def job(checkout: Checkout, output: str, **changes: object) -> list[str]:
+    """A job of the workflow, as the Snakefile starts it."""
+    _, flag, stage, *rest = command(
+        checkout, only(checkout, "finetune/scratch_few/seed0-*"), output, **changes
+    )
+    return [sys.executable, flag, "assay.jobs.launch", stage.removeprefix("assay."), *rest]
+
+
+def begin(checkout: Checkout, environment: dict[str, str], words: list[str]) -> subprocess.Popen:
+    return subprocess.Popen(
+        words, cwd=checkout.folder, env=environment, stdin=subprocess.PIPE, text=True,
+        stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+    )  # fmt: skip
+
+
+def forked() -> list[psutil.Process]:
+    """The processes that the warm parent has forked."""
+    return [child for server in servers() for child in server.children()]
+
+
+def ended(process: psutil.Process) -> bool:
+    """Whether a process has come to its end, though perhaps nobody has taken note of it."""
+    try:
+        return process.status() == "zombie"
+    except psutil.NoSuchProcess:
+        return True
+
+
+def long_job(checkout: Checkout) -> list[str]:
+    changes = {"steps": 20000, "validate_every_steps": 10000}
+    words = job(checkout, "elsewhere/seed0", **changes)
+    return [*words, "--execution", '{"checkpoint_seconds": 0.1}']
+
+
+def saved(checkout: Checkout) -> list[Path]:
+    return list(checkout.folder.glob("elsewhere/seed0/resume/*.checkpoint"))
+
+
+def test_a_forked_job_inherits_what_a_started_one_does(copy: Checkout) -> None:
+    (copy.folder / "src/assay/models/probe.py").write_text(PROBE)
+    told = {}
+    with parent(copy) as warmed:
+        cold = {name: value for name, value in warmed.items() if name != WARM}
+        for name, environment in (("cold", cold), ("warm", warmed)):
+            process = subprocess.Popen(
+                job(copy, f"elsewhere/{name}/seed0", model={"name": "probe"}), cwd=copy.folder,
+                env=environment | {"PROBE": "here"}, stdin=subprocess.PIPE, text=True,
+                stderr=subprocess.PIPE, stdout=subprocess.PIPE, preexec_fn=_peculiar,
+            )  # fmt: skip
+            _, error = process.communicate("some input")
+            assert process.returncode == 0, error
+            [line] = [line for line in error.splitlines() if line.startswith("{")]
+            told[name] = json.loads(line)
+    assert told["warm"]["input"] == "some input"
+    assert told["warm"]["environment"] == {"PROBE": "here"}
+    assert told["warm"] == told["cold"]
+    weights = [copy.folder / f"elsewhere/{n}/seed0/weights.safetensors" for n in told]
+    assert weights[0].read_bytes() == weights[1].read_bytes()
+
+
+def _peculiar() -> None:
+    os.umask(0o027)
+    os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[:1])
+    resource.setrlimit(resource.RLIMIT_NOFILE, (300, 400))
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+
+
+def test_failures_end_with_the_same_code_and_words(copy: Checkout) -> None:
+    (copy.folder / "src/assay/models/broken.py").write_text('"""Broken."""\n\nimport nothing\n')
+    told = {}
+    with parent(copy) as warmed:
+        cold = {name: value for name, value in warmed.items() if name != WARM}
+        for name, environment in (("cold", cold), ("warm", warmed)):
+            words = job(copy, f"{name}/elsewhere/seed0", model={"name": "broken"})
+            process = begin(copy, environment, words)
+            _, error = process.communicate()
+            told[name] = (process.returncode, error.splitlines()[-1])
+            usage = begin(copy, environment, [*job(copy, "elsewhere/x"), "--nothing", "1"])
+            told[name] += (usage.communicate()[1].splitlines()[-1], usage.returncode)
+    assert told["warm"] == told["cold"]
+    assert told["warm"][0] == ExitCode.CODE
+
+
+def test_too_little_memory_is_the_same_fault_in_a_forked_job(copy: Checkout) -> None:
+    model = {"name": "cnn", "width": 4096, "features": 4096}
+    with parent(copy) as warmed:
+        words = job(copy, "elsewhere/seed0", model=model)
+        process = subprocess.run(
+            words, cwd=copy.folder, env=warmed, capture_output=True, text=True,
+            preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_AS, (2_500_000_000,) * 2),
+        )  # fmt: skip
+    assert process.returncode == ExitCode.MEMORY, process.stderr
+    assert "lower batch_size (now 50) or the model's size" in process.stderr
+
+
+def test_a_killed_job_takes_its_process_along_and_a_killed_process_its_job(copy: Checkout) -> None:
+    with parent(copy) as warmed:
+        process = begin(copy, warmed, long_job(copy))
+        until(lambda: saved(copy))
+        [child] = forked()
+        process.kill()
+        until(lambda: ended(child), 5)
+        process = begin(copy, warmed, long_job(copy))
+        until(lambda: not all(ended(child) for child in forked()))
+        time.sleep(0.5)
+        [child] = forked()
+        child.kill()
+        assert process.wait(5) == -signal.SIGKILL
+
+
+@pytest.mark.parametrize("number", (signal.SIGTERM, signal.SIGINT))
+def test_a_signal_reaches_the_forked_job(copy: Checkout, number: signal.Signals) -> None:
+    with parent(copy) as warmed:
+        process = begin(copy, warmed, long_job(copy))
+        until(lambda: saved(copy))
+        process.send_signal(number)
+        _, error = process.communicate(timeout=30)
+        assert process.returncode == ExitCode.STOPPED
+        assert f"stopped: it got {number.name}" in error
+
+
+def test_a_job_outlives_its_warm_parent_and_the_next_one_starts_cold(copy: Checkout) -> None:
+    with parent(copy) as warmed:
+        words = job(copy, "elsewhere/seed0", steps=600, validate_every_steps=300)
+        process = begin(copy, warmed, [*words, "--execution", '{"checkpoint_seconds": 0}'])
+        until(lambda: saved(copy))
+        [server] = servers()
+        server.kill()
+        _, error = process.communicate(timeout=60)
+        assert process.returncode == 0, error
+        again = begin(copy, warmed, job(copy, "elsewhere/again"))
+        assert again.wait(60) == 0
+
+
+def test_the_warm_parent_ends_with_its_workflow(long: Checkout) -> None:  # noqa: F811
+    process = start(long, 2)
+    until(lambda: checkpoint(long))
+    found = psutil.Process(process.pid).children()
+    [server] = [child for child in found if "assay.jobs.forkserver" in child.cmdline()]
+    process.kill()
+    process.wait()
+    until(lambda: ended(server), 5)
+
+
+def test_warm_and_cold_studies_have_the_same_bytes(
+    finished: Checkout, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    two = {name: finished.study()["experiments"][name] for name in ("scratch_few", "frozen_few")}
+    study = finished.study() | {"seeds": [0], "experiments": two}
+    study |= {"execution": {"fork_server": False}}
+    study["report"]["comparisons"] = {}
+    cold, warm = content(once(tmp_path_factory, "cold", study)), content(finished)
+    made = [name for name in cold if name.startswith("results/")]
+    assert len(made) > 15 and [name for name in made if cold[name] != warm[name]] == []
+
+
+def test_a_workflow_heals_when_its_warm_parent_is_killed(long: Checkout) -> None:  # noqa: F811
+    study = long_study()
+    study["seeds"] = [0, 1]
+    long.write_study(study)
+    process = start(long, 2)
+    until(lambda: checkpoint(long))
+    found = psutil.Process(process.pid).children()
+    [server] = [child for child in found if "assay.jobs.forkserver" in child.cmdline()]
+    server.kill()
+    assert process.wait(120) == 0, (long.folder / "terminal.txt").read_text()

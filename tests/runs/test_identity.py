@@ -1,0 +1,94 @@
+"""A digest changes with what a result depends on, and with nothing else."""
+
+import ast
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from assay.runs import identity
+
+values = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text(),
+    lambda inner: st.lists(inner) | st.dictionaries(st.text(), inner),
+    max_leaves=20,
+).filter(lambda value: "inf" not in repr(value))
+
+
+@given(st.dictionaries(st.text(), values))
+def test_the_order_of_keys_does_not_change_a_digest(settings: dict) -> None:
+    turned = dict(reversed(settings.items()))
+    assert identity.digest(settings) == identity.digest(turned)
+
+
+def test_numbers_that_are_not_finite_have_no_digest() -> None:
+    with pytest.raises(ValueError):
+        identity.digest(float("nan"))
+
+
+@pytest.fixture
+def source(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """A copy of the package, of which identity takes the digests."""
+    ignore = shutil.ignore_patterns("__pycache__", "*.egg-info")
+    shutil.copytree(identity.SOURCE, tmp_path / "src", ignore=ignore)
+    monkeypatch.setattr(identity, "SOURCE", tmp_path / "src")
+    yield tmp_path / "src"
+    forget()
+
+
+def forget() -> None:
+    """Let identity read all files again."""
+    found = (identity.code, identity._code_digest, identity.file, identity._is_ours)
+    for function in (*found, identity._read_once):
+        function.cache_clear()
+
+
+def finetune_code() -> dict[str, str]:
+    forget()
+    settings = {"model": {"name": "cnn"}, "objective": {"name": "classification"}}
+    return dict(identity.code(*identity.modules("finetune", settings)))
+
+
+def test_comments_docstrings_and_formatting_do_not_count(source: Path) -> None:
+    before = finetune_code()
+    for path in source.rglob("*.py"):
+        tree = ast.parse(path.read_text())
+        text = "# a comment\n" + ast.unparse(tree) + "\n\n\n# another\n"
+        path.write_text(text.replace('"""', '"""Changed. ', 1))
+    assert finetune_code() == before
+
+
+@pytest.mark.parametrize(
+    "path", ["models/cnn.py", "objectives/classification.py", "augmentations.py", "training.py"]
+)
+def test_a_changed_line_in_what_a_stage_runs_counts(source: Path, path: str) -> None:
+    before = finetune_code()
+    with (source / "assay" / path).open("a") as file:
+        file.write("\nADDED = 1\n")
+    assert finetune_code() != before
+
+
+@pytest.mark.parametrize(
+    "path", ["models/other.py", "objectives/vicreg.py", "datasets/digits.py", "figures.py",
+             "plan.py", "study.py", "report.py"],
+)  # fmt: skip
+def test_a_changed_line_in_what_a_stage_does_not_run_does_not_count(
+    source: Path, path: str
+) -> None:
+    before = finetune_code()
+    with (source / "assay" / path).open("a") as file:
+        file.write("\nADDED = 1\n")
+    assert finetune_code() == before
+
+
+def test_imports_inside_functions_relative_imports_and_packages_are_followed(source: Path) -> None:
+    package = source / "mine"
+    package.mkdir()
+    (package / "__init__.py").write_text("from . import near\n")
+    (package / "near.py").write_text("def f():\n    from .far import x\n")
+    (package / "far.py").write_text("x = 1\n")
+    (source / "assay" / "models" / "cnn.py").write_text("import mine\n")
+    assert {"mine/__init__.py", "mine/near.py", "mine/far.py"} <= finetune_code().keys()

@@ -1,0 +1,139 @@
+"""Run a study on a real SLURM, with jobs that are ended there, and compare it with a local run.
+
+Usage: python tests/slurm.py
+
+Makes a SLURM of one node in a temporary folder and stops it in the end, however that comes. A
+training is cancelled, and another stands still until it runs into its time limit.
+"""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+import psutil
+from support.checkout import Checkout, tiny_study
+from support.cluster import ask, cluster, install, wait, why_not
+from support.fuzz import content, differences
+
+LONGEST_SECONDS = 600.0  # of a study on the cluster
+HURRY = ("--slurm-init-seconds-before-status-checks", "10")  # Snakemake's plugin looks after 40 s
+WITHOUT_ACCOUNTING = ("--slurm-status-command", "squeue")
+SHORTEST_LIMIT = "TimeLimit=1"  # SLURM counts whole minutes
+
+
+class Submitted:
+    """A study that snakemake runs on a cluster."""
+
+    def __init__(self, checkout: Checkout, environment: dict[str, str], *arguments: str) -> None:
+        self.checkout, self.environment = checkout, environment
+        command = ["snakemake", "--profile", "profiles/slurm", *HURRY, *WITHOUT_ACCOUNTING]
+        self.terminal = checkout.folder / "terminal.txt"
+        with self.terminal.open("w") as terminal:
+            self.process = subprocess.Popen(
+                [*command, *arguments], cwd=checkout.folder, env=environment,
+                stdout=terminal, stderr=terminal,
+            )  # fmt: skip
+
+    def __enter__(self) -> "Submitted":
+        return self
+
+    def __exit__(self, error: type | None, *_: object) -> None:
+        self.process.kill()
+        if error:
+            print(self.terminal.read_text())
+
+    def frozen(self, seed: int) -> psutil.Process:
+        """A pretraining that was stopped after a checkpoint."""
+        pattern = f"results/pretrain/*/seed{seed}-*/resume/*.checkpoint"
+        folder = self.checkout.folder
+        wait("a checkpoint", lambda: any(folder.glob(pattern)), LONGEST_SECONDS)
+        run = next(folder.glob(pattern)).parent.parent.relative_to(folder)
+        job = next(process for process in psutil.process_iter() if is_job(process, str(run)))
+        job.suspend()
+        return job
+
+    def end(self) -> int:
+        """Wait for snakemake; returns its exit code."""
+        return self.process.wait(LONGEST_SECONDS)
+
+
+def is_job(process: psutil.Process, run: str) -> bool:
+    """Whether a process is at work on a run itself, not as a snakemake or a shell around it."""
+    try:
+        words = process.cmdline()
+    except psutil.Error:
+        return False
+    return "assay.jobs.launch" in words and run in words
+
+
+def test_a_study_whose_jobs_are_ended_by_slurm_ends_in_the_bytes_of_a_local_run(
+    folder: Path, environment: dict[str, str]
+) -> None:
+    study = tiny_study()
+    study["pretrain"]["self_supervised"] |= {"steps": 600, "validate_every_steps": 100}
+    here, there = Checkout.new(folder / "here"), Checkout.new(folder / "there")
+    here.write_study(study)
+    here.snakemake()
+    # How often a training is saved changes no result; with 0 it is slow enough to be met.
+    there.write_study(study | {"device": "auto", "execution": {"checkpoint_seconds": 0}})
+    with Submitted(there, environment) as submitted:
+        limited, cancelled = (submitted.frozen(seed).environ()["SLURM_JOB_ID"] for seed in (0, 1))
+        # This job alone: on a busy host an attempt in peace may need longer than that.
+        ask(environment, "scontrol", "update", f"JobId={limited}", SHORTEST_LIMIT)
+        script = ask(environment, "scontrol", "write", "batch_script", cancelled, "-")
+        ask(environment, "scancel", cancelled)
+        assert submitted.end() == 0
+    assert "device=cpu" in script  # what auto means is decided once, by the one who plans
+    states = ask(environment, "squeue", "--noheader", "--states=all", "--format=%T")
+    assert "TIMEOUT" in states and "CANCELLED" in states, states
+    assert submitted.terminal.read_text().count("stopped: it got SIGTERM") == 2
+    for path in there.folder.glob("results/pretrain/*/*/record.json"):
+        assert json.loads(path.read_text())["attempts"] == 2, path
+        assert "resumed at batch" in path.with_name("log.txt").read_text(), path
+    assert "Nothing to be done" in there.snakemake()
+    assert not list(differences(here, there))
+    print(f"{len(content(here))} files and tables are those of the local run", flush=True)
+
+
+def test_jobs_of_a_study_for_a_gpu_ask_slurm_for_one_where_they_train(
+    folder: Path, environment: dict[str, str]
+) -> None:
+    checkout = Checkout.new(folder / "gpu")
+    checkout.write_study(tiny_study() | {"device": "gpu", "seeds": [0]})
+    arguments = ("--until", "pretrain", "--retries", "0")
+    with Submitted(checkout, environment, *arguments) as submitted:
+        submitted.end()  # not well: there is no such GPU
+    jobs = ask(environment, "scontrol", "show", "job", "--details", "--oneliner").splitlines()
+    granted = {
+        stage: "JOB_GRES=gpu:1 " in job
+        for stage in ("prepare", "pretrain")
+        for job in jobs
+        if f"WorkDir={checkout.folder} Comment=rule_{stage}_" in job
+    }
+    assert granted == {"prepare": False, "pretrain": True}, jobs
+
+
+def main() -> None:
+    """Make a SLURM, and run each test on it."""
+    if reason := why_not():
+        print(f"The test on SLURM is skipped: {reason}.")
+        return
+    install()
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))
+    os.environ["CUDA_VISIBLE_DEVICES"] = ""
+    with tempfile.TemporaryDirectory(prefix="assay-slurm-") as above:
+        slurm, folder = Path(above, "slurm"), Path(above, "studies")
+        slurm.mkdir()
+        with cluster(slurm) as environment:
+            for name, test in list(globals().items()):
+                if name.startswith("test_"):
+                    print(name, flush=True)
+                    test(folder, environment)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,331 @@
+"""Trainings on several devices: here processes on a CPU, which speak with each other over gloo."""
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from functools import partial
+from pathlib import Path
+
+import psutil
+import pytest
+import torch
+import torch.distributed as dist
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from safetensors.torch import load_file
+from support.checkout import Checkout
+from test_resuming import (
+    attempt,
+    die,
+    in_step,
+    in_validation,
+    result,
+    scheduled,
+    step_by_step,
+    train,
+    workshop,
+)  # fmt: skip
+from test_training import fitted
+
+from assay.jobs.job import Job
+from assay.objectives.classification import Classification
+from assay.reporting import costs
+from assay.runs import artifacts, records
+from assay.runs.errors import ExitCode
+from assay.runs.execution import Execution
+from assay.runs.ledger import training_seconds
+from assay.training import batches, callbacks, distributed, rng
+
+
+def on(devices: int, **changes: object) -> dict:
+    """Settings of a training on some devices."""
+    return {"devices": devices, "batch_size": 6, **changes}
+
+
+def only_in(number: int, act: Callable[[], None] = die) -> Callable[[], None]:
+    """Act in the process of one device alone."""
+    return lambda: act() if dist.get_rank() == number else None
+
+
+def reason(folder: Path) -> str:
+    return records.failure(folder)["reason"]
+
+
+@settings(deadline=None, max_examples=40)
+@given(
+    count=st.integers(4, 40), share=st.integers(1, 9), devices=st.integers(1, 4),
+    number=st.integers(0, 30), per_round=st.integers(1, 5),
+)  # fmt: skip
+def test_devices_share_each_batch_of_one_device(
+    count: int, share: int, devices: int, number: int, per_round: int
+) -> None:
+    data, size = {"x": torch.arange(count)}, share * devices
+
+    def found(rank: int, ranks: int) -> torch.Tensor:
+        made = batches.Batches(data, size, per_round, 5, rank=rank, ranks=ranks)
+        made.next = number
+        return next(iter(made))["x"]
+
+    whole, shares = found(0, 1), [found(rank, devices) for rank in range(devices)]
+    assert {len(each) for each in shares} == {share}
+    assert torch.equal(torch.stack(shares, dim=1).flatten(), whole)
+
+
+def test_two_devices_learn_from_the_examples_of_one_in_the_same_steps() -> None:
+    with workshop() as (data, runs):
+        seen = {}
+        for devices in (1, 2):
+            folder = runs / f"seen{devices}"
+            folder.mkdir(parents=True)
+
+            def note(folder: Path = folder) -> None:
+                original = Classification.training_step
+
+                def step(self: Classification, batch: dict, *rest: object) -> torch.Tensor:
+                    if self._trainer is not None:  # else operations are counted
+                        pixels = batch["image"][:, 0, 0, 0].tolist()
+                        with (folder / f"{self.trainer.global_step}").open("a") as file:
+                            file.write("".join(f"{pixel}\n" for pixel in pixels))
+                    return original(self, batch, *rest)
+
+                Classification.training_step = step
+
+            assert attempt(train(data, runs / str(devices), on(devices)), note) == 0
+            files = [folder / str(number) for number in range(12)]
+            seen[devices] = [sorted(path.read_text().split()) for path in files]
+        assert seen[1] == seen[2]
+        assert all(len(examples) == 6 for examples in seen[1])
+
+
+def in_a_world_of_one() -> None:
+    """Let a training on one device go the way of those on several."""
+
+    @contextmanager
+    def started(job: Job, count: int) -> Iterator[distributed.Rank]:
+        yield from distributed._joined(
+            job, distributed.Rank(0, 1), socket.create_server((distributed.HOST, 0))
+        )
+
+    distributed.started = started
+
+
+def of_one(folder: Path, device: str) -> list[bytes]:
+    """The weights of a training on one device: alone, in a world of one, and cut there."""
+    kinds = {
+        "alone": (lambda: None, {}),
+        "world": (in_a_world_of_one, {}),
+        "cut": (in_a_world_of_one, {"fsdp": True}),
+    }
+    for name, (before, extra) in kinds.items():
+        work = partial(fitted, folder / name, {"device": device, **extra})
+        assert attempt(work, before) == 0
+    return [(folder / name / artifacts.WEIGHTS).read_bytes() for name in kinds]
+
+
+def test_a_world_of_one_gives_the_bytes_of_none(tmp_path: Path) -> None:
+    assert len(set(of_one(tmp_path, "cpu"))) == 1
+
+
+@pytest.mark.parametrize("extra", ({}, {"gradient_accumulation_steps": 2}, {"ema_decay": 0.9}))
+def test_weights_are_those_of_one_device_up_to_rounding(extra: dict, tmp_path: Path) -> None:
+    found = {}
+    for devices in (1, 2, 4):
+        folder = tmp_path / str(devices)
+        assert attempt(lambda at=folder, n=devices: fitted(at, {"devices": n, **extra})) == 0
+        found[devices] = load_file(folder / artifacts.WEIGHTS)
+    for devices in (2, 4):
+        for name, weight in found[1].items():
+            torch.testing.assert_close(found[devices][name], weight, rtol=1e-4, atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    "extra",
+    ({}, {"gradient_accumulation_steps": 2}, {"precision": "bf16-mixed"}, {"frozen": ["backbone"]}),
+)
+def test_steps_on_several_devices_are_those_of_lightning(extra: dict) -> None:
+    with workshop() as (data, runs):
+        assert attempt(train(data, runs / "ours", on(2, **extra))) == 0
+        assert attempt(train(data, runs / "lightning", on(2, **extra)), step_by_step) == 0
+        assert result(runs / "ours") == result(runs / "lightning")
+
+
+@pytest.mark.parametrize("devices, extra", (
+    (2, {}), (3, {}), (3, {"gradient_accumulation_steps": 2, "ema_decay": 0.9}), (2, {"early_stopping_patience": 1}),
+))  # fmt: skip
+def test_a_training_killed_on_any_device_ends_in_the_bytes_of_one_left_in_peace(
+    devices: int, extra: dict
+) -> None:
+    with workshop() as (data, runs):
+        changes = on(devices, **extra)
+        assert attempt(train(data, runs / "peace", changes, Execution())) == 0
+        work = train(data, runs / "killed", changes)
+        assert attempt(work, in_step(3, only_in(0))) == -signal.SIGKILL
+        assert attempt(work, in_step(2, only_in(devices - 1))) == ExitCode.STOPPED
+        assert f"device {devices - 1} was killed (SIGKILL)" in reason(runs / "killed")
+        attempt(work, in_validation(1))
+        assert attempt(work) == 0
+        assert records.read(runs / "killed")["attempts"] == 4
+        assert result(runs / "killed") == result(runs / "peace")
+
+
+def test_a_schedule_of_the_module_is_kept_on_several_devices() -> None:
+    configure = scheduled("by step")
+    with workshop() as (data, runs):
+        assert attempt(train(data, runs / "peace", on(2)), configure) == 0
+        work = train(data, runs / "killed", on(2))
+        kill = in_step(5, only_in(0))
+        assert attempt(work, lambda: (configure(), kill())) == -signal.SIGKILL
+        assert attempt(work, configure) == 0
+        assert result(runs / "killed") == result(runs / "peace")
+
+
+def test_waiting_for_batches_is_told_apart_and_is_part_of_the_steps() -> None:
+    def slow() -> None:
+        original = batches.Batches.__getitem__
+
+        def cut(self: batches.Batches, number: int) -> batches.Batch:
+            time.sleep(0.05)
+            return original(self, number)
+
+        batches.Batches.__getitem__ = cut
+
+    with workshop() as (data, runs):
+        seconds = []
+        for folder, before in (("quick", lambda: None), ("slow", slow)):
+            assert (
+                attempt(train(data, runs / folder, None, Execution(loader_workers=1)), before) == 0
+            )
+            seconds.append(records.read(runs / folder)["seconds"])
+        assert seconds[1]["data_wait"] > seconds[0]["data_wait"] + 0.3
+        assert training_seconds(seconds[1], "steps") > training_seconds(seconds[0], "steps") + 0.3
+        assert sum(seconds[1].values()) == pytest.approx(2 * seconds[1]["wall"], rel=0.01)
+
+
+def test_loader_workers_of_each_device_change_no_byte() -> None:
+    with workshop() as (data, runs):
+        assert attempt(train(data, runs / "plain", on(2), Execution())) == 0
+        assert attempt(train(data, runs / "ahead", on(2), Execution(loader_workers=1))) == 0
+        assert result(runs / "ahead") == result(runs / "plain")
+
+
+@pytest.mark.parametrize(
+    "end", ("in peace", "rank 0 is killed", "another is killed", "a fault", "a fault of rank 0")
+)
+def test_no_process_is_left_over(end: str) -> None:
+    acts = {
+        "in peace": lambda: None, "rank 0 is killed": only_in(0), "another is killed": only_in(2),
+        "a fault": only_in(1, lambda: 1 / 0), "a fault of rank 0": only_in(0, lambda: 1 / 0),
+    }  # fmt: skip
+    with workshop() as (data, runs):
+        seen = []
+        worker = os.fork()
+        if not worker:
+            os._exit(abs(attempt(train(data, runs / "a", on(3)), in_step(6, acts[end]))))
+        while psutil.Process(worker).status() != psutil.STATUS_ZOMBIE:
+            seen += [each for each in psutil.Process(worker).children(recursive=True)
+                     if each not in seen]  # fmt: skip
+            time.sleep(0.02)
+        os.waitpid(worker, 0)
+        assert len(seen) >= 3
+        psutil.wait_procs(seen, timeout=5)
+        assert not any(each.is_running() for each in seen)
+
+
+def test_nothing_asks_for_a_gpu_before_there_is_a_process_for_each(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked = []
+    for name in ("is_available", "is_bf16_supported", "current_device", "_lazy_init"):
+        monkeypatch.setattr(torch.cuda, name, lambda *_, name=name, **__: asked.append(name))
+
+    def reached(job: Job, count: int) -> None:
+        raise InterruptedError(f"{count} processes are to be forked")
+
+    monkeypatch.setattr(distributed, "started", reached)
+    with pytest.raises(InterruptedError, match="2 processes"):
+        fitted(tmp_path, {"device": "gpu", "devices": 2, "precision": "bf16-mixed"})
+    assert asked == []
+
+
+def test_a_fault_on_another_device_is_told_in_its_own_words() -> None:
+    def fail() -> None:
+        raise MemoryError("can't allocate memory")
+
+    with workshop() as (data, runs):
+        work = train(data, runs / "a", on(2))
+        assert attempt(work, in_step(4, only_in(1, fail))) == ExitCode.MEMORY
+        assert "the process of device 1: the machine has too little memory" in reason(runs / "a")
+        assert attempt(work) == 0
+
+
+def test_rank_0_ends_even_where_it_hangs_because_another_has_ended() -> None:
+    def hang() -> None:
+        distributed.HANG_SECONDS = 0.5
+        only_in(1)()
+        time.sleep(60)
+
+    with workshop() as (data, runs):
+        begun = time.monotonic()
+        assert attempt(train(data, runs / "a", on(2)), in_step(4, hang)) == ExitCode.STOPPED
+        assert time.monotonic() - begun < 30
+        assert "device 1 was killed (SIGKILL)" in reason(runs / "a")
+
+
+def test_more_gpus_than_there_are_are_refused_before_the_first_job(
+    checkout: Checkout, fake_gpus: Callable
+) -> None:
+    checkout.write_study(checkout.study() | {"device": "gpu", "devices": 2})
+    path = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])
+    gpus = fake_gpus(count=2, mig=False)
+    gpus[0].divide(3)  # whose parts cannot work together
+    gpus.save()
+    done = subprocess.run(
+        ["snakemake", "--cores", "2"], cwd=checkout.folder, capture_output=True, text=True,
+        env={**os.environ, "PATH": path, **gpus.environment},
+    )  # fmt: skip
+    assert "a training takes 2 GPUs (devices), and 1 can be used here" in done.stderr
+    assert not (checkout.folder / "results").exists()
+
+
+def test_sigterm_saves_on_all_devices() -> None:
+    stop = in_step(5, only_in(0, lambda: os.kill(os.getpid(), signal.SIGTERM)))
+    with workshop() as (data, runs):
+        assert attempt(train(data, runs / "peace", on(2))) == 0
+        work = train(data, runs / "a", on(2), Execution())
+        assert attempt(work, stop) == ExitCode.STOPPED
+        assert attempt(work) == 0
+        assert result(runs / "a") == result(runs / "peace")
+
+
+def test_devices_draw_differently(monkeypatch: pytest.MonkeyPatch) -> None:
+    drawn = []
+    monkeypatch.setattr(rng, "reseed", drawn.append)
+    for rank in range(3):
+        made = batches.Batches({"x": torch.arange(9)}, 3, 4, 0, rank=rank, ranks=3)
+        each = callbacks.Randomness(0, made)
+        for made.next in range(1, 5):
+            each.before_batch()
+    assert len(set(drawn)) == 12
+
+
+def test_a_study_on_two_devices_runs_to_its_report(checkout: Checkout) -> None:
+    study = checkout.study() | {"devices": 2, "seeds": [0], "precision": "bf16-mixed"}
+    study["pretrain"]["self_supervised"]["fsdp"] = True
+    study["experiments"] = {"finetuned_few": study["experiments"]["finetuned_few"]}
+    study["report"] |= {"comparisons": {}, "cost": {"per_hour": 1.0, "currency": "EUR"}}
+    checkout.write_study(study)
+    refused = checkout.run("snakemake", "--cores", "1")
+    assert "a training takes 2 threads" in refused.stderr + refused.stdout
+    checkout.snakemake()
+    [path] = (checkout.folder / "results").glob("finetune/finetuned_few/*/record.json")
+    record = records.read(path.parent)
+    assert record["device"]["devices"] == 2 and record["settings"]["devices"] == 2
+    price = costs.price(record, {"per_hour": 3600.0})
+    seconds = record["seconds"]["wall"] - record["seconds"]["wait"]
+    assert price == pytest.approx(2 * seconds)
+    assert "2 x 1 thread" in (checkout.folder / "reports/digits/summary.csv").read_text()

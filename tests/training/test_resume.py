@@ -1,0 +1,476 @@
+"""Trainings that are killed at moments of our choice, and end in the bytes of one left in peace.
+
+Each attempt is a process of its own, forked from this one, that runs the real stage and is killed
+with SIGKILL.
+"""
+
+import csv
+import json
+import os
+import signal
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from assay import finetune
+from assay.data import split_files
+from assay.objectives.classification import Classification
+from assay.runs import artifacts, atomic_files, records
+from assay.runs.errors import ExitCode
+from assay.runs.execution import Execution
+from assay.training import checkpoints
+from assay.training.callbacks import History
+
+INFO = {"shape": (1, 8, 8), "classes": 3}
+SETTINGS = {
+    "model": {"name": "cnn", "width": 2, "features": 4},
+    "objective": {"name": "classification", "label_smoothing": 0.1, "augmentation": 1.0},
+    "labels_per_class": "all",
+    "steps": 12,
+    "batch_size": 7,
+    "learning_rate": {"backbone": 0.01, "head": 0.02},
+    "weight_decay": 0.01,
+    "warmup_steps": 3,
+    "validate_every_steps": 4,
+    "frozen": [],
+    "device": "cpu",
+    "precision": "32-true",
+    "threads": 1,
+}
+EACH_STEP = Execution(checkpoint_seconds=0, progress_seconds=0)
+
+
+def prepare(folder: Path, count: int) -> Path:
+    """Prepared data of a few noisy images."""
+    random = np.random.default_rng(count)
+    for split, size in (("train", count), ("validation", 9), ("test", 9)):
+        image = random.random((size, *INFO["shape"]), dtype=np.float32)
+        split_files.write(folder, split, {"image": image, "label": np.arange(size) % 3})
+    empty = {"name": "noise", "seed": None, "settings": {}, "parents": {}}
+    records.write(folder, {"stage": "prepare", "digest": "0" * 16, "info": INFO} | empty)
+    return folder
+
+
+def attempt(work: Callable[[], None], before: Callable[[], None] = lambda: None) -> int:
+    """Do some work in a forked process; returns its exit code, or minus the signal that ended it.
+
+    Args:
+        before: changes the process, so that it is killed at some moment.
+    """
+    sys.stdout.flush()
+    child = os.fork()
+    if not child:
+        code = 1
+        try:
+            os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+            torch.set_num_threads(1)
+            before()
+            work()
+            code = 0
+        except SystemExit as error:
+            code = error.code
+        finally:
+            os._exit(code)
+    return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+
+
+def train(
+    data: Path, output: Path, changes: dict | None = None, execution: Execution = EACH_STEP,
+    seed: int = 0,
+) -> Callable[[], None]:  # fmt: skip
+    """A fine-tuning, to be called."""
+    return lambda: finetune.finetune(
+        SETTINGS | (changes or {}), seed, data, output, execution=execution
+    )
+
+
+def die() -> None:
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+def in_step(number: int, act: Callable[[], None] = die) -> Callable[[], None]:
+    """Act in the `number`th training step of this process."""
+    left = [number]
+
+    def change() -> None:
+        def step(self: Classification, *arguments: object) -> torch.Tensor:
+            left[0] -= (
+                self._trainer is not None
+            )  # else it is a copy, of which operations are counted
+            if left[0] < 0:
+                act()
+            return original(self, *arguments)
+
+        original = Classification.training_step
+        Classification.training_step = step
+
+    return change
+
+
+def in_checkpoint(number: int) -> Callable[[], None]:
+    """Die in the `number`th time that something is put into a file."""
+    left = [number]
+
+    def change() -> None:
+        def write(self: atomic_files._Hashing, content: bytes) -> int:
+            left[0] -= 1
+            if left[0] < 0:
+                original(self, memoryview(content)[: len(content) // 2])
+                die()
+            return original(self, content)
+
+        original = atomic_files._Hashing.write
+        atomic_files._Hashing.write = write
+
+    return change
+
+
+def in_validation(number: int) -> Callable[[], None]:
+    """Die at the end of the `number`th validation."""
+    left = [number]
+
+    def change() -> None:
+        def end(self: History, *arguments: object) -> None:
+            original(self, *arguments)
+            left[0] -= 1
+            if left[0] < 0:
+                die()
+
+        original = History.on_validation_end
+        History.on_validation_end = end
+
+    return change
+
+
+def step_by_step() -> None:
+    """Give the module a say in single steps, so that Lightning takes them."""
+    Classification.on_train_batch_end = lambda self, *arguments: None
+
+
+def scheduled(kind: str) -> Callable[[], None]:
+    """Give the module an optimizer and a schedule of its own."""
+
+    def configure(self: Classification) -> dict:
+        optimizer = torch.optim.SGD(self.parameters(), lr=0.1, momentum=0.9)
+        schedules = torch.optim.lr_scheduler
+        config = {
+            "by epoch": {"scheduler": schedules.StepLR(optimizer, 1, 0.5)},
+            "by step": {"scheduler": schedules.OneCycleLR(optimizer, 0.1, total_steps=40)},
+            "asked for": {
+                "scheduler": schedules.LinearLR(
+                    optimizer, 1.0, 0.1, self.trainer.estimated_stepping_batches
+                )
+            },
+            "plateau": {"scheduler": schedules.ReduceLROnPlateau(optimizer, patience=0)},
+        }[kind]
+        config["interval"] = "step" if kind in ("by step", "asked for") else "epoch"
+        config["monitor"] = "validation_loss"
+        return {"optimizer": optimizer, "lr_scheduler": config}
+
+    def change() -> None:
+        Classification.configure_optimizers = configure
+
+    return change
+
+
+def result(folder: Path) -> dict[str, object]:
+    """All that a training leaves besides times."""
+    record = records.read(folder)
+    with (folder / artifacts.HISTORY).open(newline="") as file:
+        history = [
+            {k: v for k, v in row.items() if not k.endswith("_seconds")}
+            for row in csv.DictReader(file)
+        ]
+    weights = (folder / artifacts.WEIGHTS).read_bytes()
+    return {"metrics": record["metrics"], "history": history, "weights": weights}
+
+
+def to_the_end(work: Callable[[], None], *kills: Callable[[], None]) -> int:
+    """Train, killed at each of some moments that is reached, and then left in peace."""
+    codes = [attempt(work, kill) for kill in kills]
+    assert set(codes) <= {0, -signal.SIGKILL}
+    assert attempt(work) == 0
+    return codes.count(-signal.SIGKILL)
+
+
+@contextmanager
+def workshop(count: int = 20) -> Iterator[tuple[Path, Path]]:
+    with TemporaryDirectory() as name:
+        yield prepare(Path(name, "data"), count), Path(name, "runs")
+
+
+MOMENTS = st.one_of(
+    st.integers(0, 14).map(in_step), st.integers(0, 40).map(in_checkpoint),
+    st.integers(0, 3).map(in_validation),
+)  # fmt: skip
+
+
+@settings(max_examples=20, deadline=None)
+@given(
+    count=st.integers(6, 40), batch=st.integers(3, 12), rounds=st.integers(1, 4),
+    per_round=st.integers(1, 5), seed=st.integers(0, 2**32 - 1),
+    kills=st.lists(MOMENTS, min_size=1, max_size=4), workers=st.sampled_from([0, 0, 0, 2]),
+    checkpoint_seconds=st.sampled_from([0.0, 0.0, 0.01, 60.0]),
+    accumulate=st.sampled_from([1, 1, 3]), lightning=st.booleans(), extra=st.sampled_from(
+        [{}, {"ema_decay": 0.9}, {"early_stopping_patience": 1}, {"frozen": ["backbone"]}]),
+)  # fmt: skip
+def test_a_training_killed_anywhere_ends_in_the_bytes_of_one_left_in_peace(
+    count: int, batch: int, rounds: int, per_round: int, seed: int, kills: list, workers: int,
+    checkpoint_seconds: float, accumulate: int, lightning: bool, extra: dict,
+) -> None:  # fmt: skip
+    changes = {
+        "steps": rounds * per_round, "validate_every_steps": per_round, "batch_size": batch,
+        "warmup_steps": 1, "gradient_accumulation_steps": accumulate, **extra,
+    }  # fmt: skip
+    with workshop(count) as (data, runs):
+        assert attempt(train(data, runs / "peace", changes, Execution(), seed)) == 0
+        execution = Execution(checkpoint_seconds, workers, 0)
+        work = train(data, runs / "killed", changes, execution, seed)
+
+        def either() -> None:
+            if lightning:
+                step_by_step()
+            work()
+
+        to_the_end(either, *kills)
+        assert result(runs / "killed") == result(runs / "peace")
+
+
+def test_at_most_a_step_is_lost_where_each_is_saved() -> None:
+    with workshop() as (data, runs):
+        work = train(data, runs / "a")
+        assert attempt(work, in_step(9)) == -signal.SIGKILL
+        state = checkpoints.newest(runs / "a" / records.RESUME)
+        assert state["batch"] == 9
+        assert attempt(work) == 0
+        record = records.read(runs / "a")
+        assert record["attempts"] == 2
+        assert 0 < record["seconds"]["wasted"] < record["seconds"]["wall"]
+        phases = sum(value for phase, value in record["seconds"].items() if phase != "wall")
+        assert phases == pytest.approx(record["seconds"]["wall"], rel=0.01)
+
+
+@pytest.mark.parametrize("harm", ("flip", "truncate", "empty"))
+def test_a_damaged_checkpoint_is_set_aside_and_the_one_before_it_is_used(
+    harm: str, capfd: pytest.CaptureFixture
+) -> None:
+    with workshop() as (data, runs):
+        assert attempt(train(data, runs / "peace")) == 0
+        work = train(data, runs / "a")
+        attempt(work, in_step(7))
+        kept = sorted((runs / "a" / records.RESUME).glob("*.checkpoint"))
+        assert len(kept) == 2
+        content = bytearray(kept[-1].read_bytes())
+        content[len(content) // 2] ^= 1
+        harmed = {"flip": content, "truncate": content[: len(content) // 2], "empty": b""}
+        kept[-1].write_bytes(harmed[harm])
+        state = checkpoints.newest(runs / "a" / records.RESUME)
+        assert "set aside, the one before it is used" in capfd.readouterr().out
+        assert state["batch"] == 6
+        assert attempt(work) == 0
+        assert result(runs / "a") == result(runs / "peace")
+
+
+def test_both_checkpoints_damaged_start_the_training_anew() -> None:
+    with workshop() as (data, runs):
+        assert attempt(train(data, runs / "peace")) == 0
+        attempt(train(data, runs / "a"), in_step(7))
+        for path in (runs / "a" / records.RESUME).glob("*.checkpoint"):
+            path.write_bytes(b"nothing")
+        assert attempt(train(data, runs / "a")) == 0
+        assert result(runs / "a") == result(runs / "peace")
+
+
+@pytest.mark.parametrize("number", (signal.SIGTERM, signal.SIGINT))
+def test_a_signal_writes_a_checkpoint_and_leaves(number: signal.Signals) -> None:
+    with workshop() as (data, runs):
+        assert attempt(train(data, runs / "peace")) == 0
+        work = train(data, runs / "a", execution=Execution(checkpoint_seconds=1000))
+        code = attempt(work, in_step(6, lambda: os.kill(os.getpid(), number)))
+        assert code == ExitCode.STOPPED
+        assert checkpoints.newest(runs / "a" / records.RESUME)["batch"] == 7
+        assert number.name in records.failure(runs / "a")["reason"]
+        assert attempt(work) == 0
+        assert result(runs / "a") == result(runs / "peace")
+
+
+def test_a_signal_to_the_loader_workers_as_well_writes_a_checkpoint() -> None:
+    with workshop() as (data, runs):
+        assert attempt(train(data, runs / "peace")) == 0
+        execution = Execution(checkpoint_seconds=1000, loader_workers=2)
+        work = train(data, runs / "a", execution=execution)
+
+        def alone() -> None:
+            os.setpgid(0, 0)
+            in_step(6, lambda: os.killpg(0, signal.SIGTERM))()
+
+        assert attempt(work, alone) == ExitCode.STOPPED
+        assert checkpoints.newest(runs / "a" / records.RESUME)["batch"] == 7
+        assert attempt(work) == 0
+        assert result(runs / "a") == result(runs / "peace")
+
+
+def test_another_number_of_threads_than_the_checkpoint_was_made_with_is_refused(
+    capfd: pytest.CaptureFixture,
+) -> None:
+    with workshop() as (data, runs):
+        attempt(train(data, runs / "a"), in_step(6))
+        [path, *_] = sorted((runs / "a" / records.RESUME).glob("*.checkpoint"), reverse=True)
+        state = checkpoints.read(path)
+        state["made_with"]["torch"] = "1.0"
+        checkpoints.write(path.parent, 999, state)
+        assert attempt(train(data, runs / "a")) == ExitCode.CHANGED
+        assert "would give other bits: go on there, or delete" in capfd.readouterr().err
+
+
+@pytest.mark.parametrize("execution", (
+    Execution(loader_workers=2), Execution(progress_seconds=0), Execution(checkpoint_seconds=0),
+    Execution(progress_seconds=1e-9),
+))  # fmt: skip
+def test_how_a_training_is_carried_out_changes_no_byte(execution: Execution) -> None:
+    with workshop() as (data, runs):
+        assert attempt(train(data, runs / "plain", execution=Execution())) == 0
+        assert attempt(train(data, runs / "other", execution=execution)) == 0
+        assert result(runs / "other") == result(runs / "plain")
+
+
+@pytest.mark.parametrize(
+    "extra", ({}, {"gradient_accumulation_steps": 2}, {"ema_decay": 0.9}, {"precision": "bf16-mixed"},
+              {"frozen": ["backbone"]}, {"compile": "default"}),
+)  # fmt: skip
+def test_steps_are_those_of_lightning_to_the_last_bit(extra: dict) -> None:
+    with workshop() as (data, runs):
+        assert attempt(train(data, runs / "ours", extra)) == 0
+        assert attempt(train(data, runs / "lightning", extra), step_by_step) == 0
+        assert result(runs / "ours") == result(runs / "lightning")
+
+
+def test_compiling_changes_no_step_and_is_no_part_of_the_training_time() -> None:
+    """The network has running means, which a step that is taken to compile it would move."""
+    with workshop() as (data, runs):
+        assert attempt(train(data, runs / "plain")) == 0
+        work = train(data, runs / "compiled", {"compile": "default"})
+        for moment in (in_step(3), in_step(6)):
+            assert attempt(work, moment) == -signal.SIGKILL
+        assert attempt(work) == 0
+        assert attempt(train(data, runs / "again", {"compile": "default"})) == 0
+        assert result(runs / "again") == result(runs / "compiled")
+        losses = [[float(row["training_loss"]) for row in result(runs / name)["history"]]
+                  for name in ("plain", "compiled")]  # fmt: skip
+        assert losses[0] == pytest.approx(losses[1], rel=1e-3)
+        seconds = records.read(runs / "again")["seconds"]
+        assert seconds["compile"] > seconds["train"] > 0
+        assert records.read(runs / "plain")["seconds"]["compile"] == 0
+
+
+@pytest.mark.parametrize("kind", ("by epoch", "by step", "asked for", "plateau"))
+def test_a_schedule_of_the_module_is_kept_whoever_steps_and_whatever_is_killed(kind: str) -> None:
+    configure = scheduled(kind)
+
+    def both(other: Callable[[], None]) -> Callable[[], None]:
+        return lambda: (configure(), other())
+
+    with workshop() as (data, runs):
+        changes = {"early_stopping_patience": 9, "steps": 16}
+        assert attempt(train(data, runs / "ours", changes), configure) == 0
+        assert attempt(train(data, runs / "lightning", changes), both(step_by_step)) == 0
+        assert result(runs / "ours") == result(runs / "lightning")
+        work = train(data, runs / "killed", changes)
+        for number in (3, 5, 2):
+            assert attempt(work, both(in_step(number))) == -signal.SIGKILL
+        assert attempt(work, configure) == 0
+        assert result(runs / "ours") == result(runs / "killed")
+
+
+def test_a_module_is_told_how_many_steps_there_will_be_however_many_are_trained_now() -> None:
+    told = []
+
+    def ask(self: Classification) -> torch.optim.Optimizer:
+        told.append(self.trainer.estimated_stepping_batches)
+        return torch.optim.SGD(self.parameters(), lr=0.1)
+
+    def asking() -> None:
+        Classification.configure_optimizers = ask
+
+    with workshop() as (data, runs):
+        for execution in (EACH_STEP, replace(EACH_STEP, rounds=1)):
+            work = train(data, runs / str(execution.rounds), execution=execution)
+            assert attempt(lambda work=work: (work(), sys.exit(told[-1])), asking) == 12
+
+
+def test_a_value_that_chooses_the_weights_and_is_not_logged_is_named() -> None:
+    def misspell() -> None:
+        Classification.MONITOR = "validation_acuracy"
+
+    with workshop() as (data, runs):
+        assert attempt(train(data, runs / "a"), misspell) == ExitCode.CODE
+        reason = json.loads((runs / "a" / records.FAILURE).read_text())["reason"]
+        assert "validation_acuracy, which chooses the weights, is not logged" in reason
+        assert "validation_accuracy, validation_loss is: name another or log it" in reason
+
+
+@pytest.mark.parametrize("extra", ({}, {"gradient_accumulation_steps": 2}, {"ema_decay": 0.9}))
+def test_validating_twice_as_often_gives_the_same_weights_at_the_same_steps(extra: dict) -> None:
+    with workshop() as (data, runs):
+        found = {}
+        for every in (2, 4):
+            output = runs / str(every)
+            assert attempt(train(data, output, {"validate_every_steps": every, **extra})) == 0
+            rows = result(output)["history"]
+            found[every] = {row["step"]: (row["weights"], row["validation_loss"]) for row in rows}
+        assert len(found[2]) == 2 * len(found[4])
+        assert found[4].items() <= found[2].items()
+
+
+def test_a_run_that_was_complete_but_for_its_record_is_finished_from_its_checkpoint() -> None:
+    with workshop() as (data, runs):
+        work = train(data, runs / "a")
+        assert attempt(work) == 0
+        before = result(runs / "a")
+        for name in (records.RECORD, artifacts.WEIGHTS, artifacts.HISTORY):
+            (runs / "a" / name).unlink()
+        assert attempt(work, in_step(0)) == 0  # no step is done again
+        assert result(runs / "a") == before
+
+
+def test_two_processes_at_one_run_wait_for_each_other() -> None:
+    with workshop() as (data, runs):
+        work = train(data, runs / "a")
+        other = os.fork()
+        if not other:
+            attempt(work)
+            os._exit(0)
+        assert attempt(work) == 0
+        os.waitpid(other, 0)
+        assert attempt(train(data, runs / "peace")) == 0
+        assert result(runs / "a") == result(runs / "peace")
+
+
+def test_the_first_rounds_alone_are_those_of_the_whole_training() -> None:
+    with workshop() as (data, runs):
+        assert attempt(train(data, runs / "whole")) == 0
+        assert attempt(train(data, runs / "part", execution=Execution(rounds=2))) == 0
+        whole, part = (result(runs / name)["history"] for name in ("whole", "part"))
+        assert part == whole[:2]
+
+
+def test_a_record_that_was_edited_is_refused() -> None:
+    with workshop() as (data, runs):
+        assert attempt(train(data, runs / "a")) == 0
+        path = runs / "a" / records.RECORD
+        record = json.loads(path.read_text())
+        record["metrics"]["validation_accuracy"] = 1.0
+        path.write_text(json.dumps(record))
+        with pytest.raises(
+            records.CorruptRecord, match="was edited after its run: delete the folder"
+        ):
+            records.read(runs / "a")
