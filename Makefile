@@ -51,13 +51,13 @@ test: environment ## run the tests; ARGUMENTS goes to pytest
 	@$(INSIDE) python -m pytest -n auto $(ARGUMENTS)
 
 test-slurm: environment $(PLUGIN) ## run a study on a SLURM of one node, made and stopped here; needs root and apt
-	@$(INSIDE) PYTHONPATH="$$PWD/$(PLUGIN)" python tests/support/slurm.py $(ARGUMENTS)
+	@$(INSIDE) PYTHONPATH="$$PWD/$(PLUGIN):src:tests" python -m support.slurm $(ARGUMENTS)
 
 test-extras: environment $(EXTRAS) ## run the tests of models of timm and transformers
 	@$(INSIDE) PYTHONPATH="$$PWD/$(EXTRAS)" python -m pytest tests/models/test_extras.py $(ARGUMENTS)
 
 fuzz: environment ## kill the default study at random for SECONDS, and compare its bytes
-	@$(INSIDE) python tests/support/fuzz.py --seconds $(SECONDS) $(ARGUMENTS)
+	@$(INSIDE) PYTHONPATH=src:tests python -m support.fuzz --seconds $(SECONDS) $(ARGUMENTS)
 
 lint: environment ## check the style of the code and of the workflow
 	@$(INSIDE) ruff check .

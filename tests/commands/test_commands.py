@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 from support.checkout import Checkout, start
-from test_faults import only
-from test_interruption import checkpoint, long, long_study, until  # noqa: F401
+from workflow.test_failures import only
+from workflow.test_interruption import checkpoint, long, long_study, until  # noqa: F401
 
 from assay.commands import explain
 

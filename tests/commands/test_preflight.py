@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 import yaml
 from support.checkout import PROJECT, Checkout, tiny_study
-from test_faults import BROKEN_MODEL
+from workflow.test_failures import BROKEN_MODEL
 
 from assay.commands import preflight
 from assay.study import loading

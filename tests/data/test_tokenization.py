@@ -25,7 +25,7 @@ LINES = [
     "  indented\tand\r\nspaced   out \n\n\n",
     "naïve café, Привет мир, 中文没有空格。مرحبا 👩‍👩‍👧 e\u0301\x00\x1c\x85\u2028\n",
 ] * 5
-EXACT = {"bytes": bytes.train(LINES), "bpe": bpe.train(LINES, vocabulary=300)}
+EXACT = {"bytes": bytes.train(LINES), "bpe": bpe.train(LINES, vocab_size=300)}
 MIXED = st.text(st.sampled_from("ab'sé中1.!-_ \n\t\x1c\x85\u2003👧\u0301"), max_size=300)
 WRITABLE = st.text(st.characters(exclude_categories=["Cs"]))
 
@@ -73,7 +73,7 @@ def test_a_long_document_is_encoded_in_several_pieces() -> None:
 
 def test_a_word_without_end_takes_no_quadratic_time() -> None:
     text = "".join(random.Random(0).choices("abcdefgh", k=1_000_000))
-    tokenizer = bpe.train([text], vocabulary=400)
+    tokenizer = bpe.train([text], vocab_size=400)
     assert tokenizer.decode(encoded(tokenizer, text)) == text
 
 
@@ -111,7 +111,7 @@ def test_characters_stand_in_the_order_of_code_points_and_others_are_unknown() -
 
 
 def test_tokenizers_do_not_depend_on_the_order_of_texts() -> None:
-    for train in (characters.train, lambda texts: bpe.train(texts, vocabulary=300)):
+    for train in (characters.train, lambda texts: bpe.train(texts, vocab_size=300)):
         assert train(LINES).to_str() == train(LINES[::-1]).to_str()
 
 
@@ -121,7 +121,7 @@ def test_training_and_encoding_give_the_same_bytes_whatever_the_threads(tmp_path
     code = (
         "import sys, hashlib; from assay import tokens; from assay.tokenizers import bpe\n"
         "text = open(sys.argv[1]).read(); texts = text.split('a')\n"
-        "tokenizer = bpe.train(texts, vocabulary=900)\n"
+        "tokenizer = bpe.train(texts, vocab_size=900)\n"
         "found = hashlib.sha256(tokenizer.to_str().encode())\n"
         "for ids in tokens.encode(tokenizer, [text, *texts]): found.update(ids.tobytes())\n"
         "print(found.hexdigest())"
@@ -158,7 +158,7 @@ def test_a_tokenizer_that_was_written_is_read_as_it_was(tmp_path: Path) -> None:
     ],
 )
 def test_a_tokenizer_of_another_form_is_given_whole_documents(change) -> None:
-    tokenizer = bpe.train(LINES, vocabulary=300)
+    tokenizer = bpe.train(LINES, vocab_size=300)
     change(tokenizer)
     assert tokenization._cut(tokenizer) is tokenization.NOWHERE
 
@@ -176,10 +176,10 @@ def test_a_damaged_tokenizer_is_told_in_one_line(tmp_path: Path) -> None:
 
 
 def test_a_vocabulary_that_the_texts_cannot_fill_is_refused_with_the_number_that_fits() -> None:
-    with pytest.raises(JobError, match="set vocabulary to") as caught:
-        bpe.train(["abab abab"], vocabulary=5_000)
+    with pytest.raises(JobError, match="set vocab_size to") as caught:
+        bpe.train(["abab abab"], vocab_size=5_000)
     fits = int(re.findall(r"\d+", str(caught.value))[-1])
-    assert bpe.train(["abab abab"], vocabulary=fits).get_vocab_size() == fits
+    assert bpe.train(["abab abab"], vocab_size=fits).get_vocab_size() == fits
 
 
 def test_characters_of_empty_texts_are_refused() -> None:
@@ -196,7 +196,7 @@ def test_tokens_of_several_kinds_are_compared_by_what_they_stand_for() -> None:
     assert shared == {*"the cat br\n", tokenization.END_OF_TEXT, tokenization.PADDING}
     assert all(of_bytes[text] == ord(text) for text in shared if len(text) == 1)
     assert len(of_bytes) == 258 and sorted(of_bytes.values()) == list(range(258))
-    merged = vocabularies.meanings(bpe.train(lines, vocabulary=260))
+    merged = vocabularies.meanings(bpe.train(lines, vocab_size=260))
     assert of_bytes.keys() < merged.keys()
 
 

@@ -13,11 +13,11 @@ from pathlib import Path
 
 import pytest
 import torch
+from devices.test_leases import Holder, around
+from objectives.test_objectives import PRETRAININGS, content, prepare, pretrained
 from support.checkout import PROJECT, Checkout, tiny_study
-from test_devices import of_one
-from test_leases import Holder, around
-from test_objectives import PRETRAININGS, content, prepare, pretrained
-from test_resuming import attempt
+from training.test_distributed import of_one
+from training.test_resume import attempt
 
 from assay.devices import gpus
 

@@ -15,8 +15,8 @@ import psutil
 import pytest
 from support.checkout import Checkout, once, start
 from support.fuzz import content
-from test_faults import command, only
-from test_interruption import checkpoint, long, long_study, until  # noqa: F401
+from workflow.test_failures import command, only
+from workflow.test_interruption import checkpoint, long, long_study, until  # noqa: F401
 
 from assay.jobs import forkserver
 from assay.jobs.launch import WARM

@@ -13,8 +13,8 @@ import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
-from test_resuming import attempt, die, in_step, result, to_the_end, train, workshop
 from torch import nn
+from training.test_resume import attempt, die, in_step, result, to_the_end, train, workshop
 
 from assay.data import hub_files, split_files
 from assay.runs import artifacts, records
@@ -224,7 +224,7 @@ def test_a_folder_that_save_pretrained_wrote_gives_the_same_network(
 ) -> None:
     made = transformers(target, LABELLED, arguments=arguments).eval()
     made.network.save_pretrained(tmp_path / "saved")
-    read = transformers(target, LABELLED, weights=tmp_path / "saved", context=12).eval()
+    read = transformers(target, LABELLED, weights=tmp_path / "saved", context_length=12).eval()
     tokens = torch.randint(2, 40, (2, 9))
     assert torch.equal(read(tokens), made(tokens))
     assert read.context == 12
@@ -254,7 +254,7 @@ def test_what_transformers_cannot_do_is_told_in_one_line(tmp_path: Path) -> None
     assert "no valid configuration" in refused(transformers, "gpt2", STREAM, weights=tmp_path)
     said = refused(transformers, "gpt2", STREAM, arguments={"layers": 2})
     assert "its configuration has no layers; it has" in said
-    said = refused(transformers, "gpt2", STREAM, arguments=TINY, context=64)
+    said = refused(transformers, "gpt2", STREAM, arguments=TINY, context_length=64)
     assert "context_length: 64 is not from 1 to 32" in said
     said = refused(transformers, "gpt2", STREAM, arguments=TINY | {"n_head": 3})
     assert "cannot be made" in said

@@ -10,8 +10,17 @@ import pytest
 import torch
 from safetensors.torch import load_file
 from support.checkout import PROJECT
-from test_resuming import SETTINGS, attempt, die, in_step, result, to_the_end, train, workshop
 from torch import nn
+from training.test_resume import (
+    SETTINGS,
+    attempt,
+    die,
+    in_step,
+    result,
+    to_the_end,
+    train,
+    workshop,
+)
 
 from assay import evaluate, finetune, pretrain
 from assay.models import none
@@ -448,7 +457,7 @@ def test_texts_without_labels_come_as_tokens_and_those_after_them() -> None:
     info = STREAM | {"vocab_size": 40}
     settings = lit()["objective"]
     del settings["name"]
-    module = Lightning(none.build(info, context=4), info, **settings)
+    module = Lightning(none.build(info, context_length=4), info, **settings)
     tokens = torch.arange(10).view(2, 5)
     inputs, targets = module._formed({"tokens": tokens})
     assert inputs.tolist() == [[0, 1, 2, 3], [5, 6, 7, 8]]

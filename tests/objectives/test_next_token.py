@@ -110,29 +110,29 @@ def test_the_order_of_tokens_matters(positions: str) -> None:
 
 @pytest.mark.parametrize("tie_embeddings", [True, False])
 @pytest.mark.parametrize("positions", POSITIONS)
-def test_weights_can_be_kept_and_none_is_kept_twice(tied: bool, positions: str) -> None:
-    model = network(tied=tied, positions=positions)
+def test_weights_can_be_kept_and_none_is_kept_twice(tie_embeddings: bool, positions: str) -> None:
+    model = network(tie_embeddings=tie_embeddings, positions=positions)
     weights = load(save(model.state_dict()))
-    assert ("head.weight" in weights) is not tied
+    assert ("head.weight" in weights) is not tie_embeddings
     assert ("positions.weight" in weights) is (positions == "learned")
     assert sum(w.numel() for w in weights.values()) == sum(p.numel() for p in model.parameters())
-    other = network(tied=tied, positions=positions, seed=1)
+    other = network(tie_embeddings=tie_embeddings, positions=positions, seed=1)
     other.load_state_dict(weights)
     tokens = drawn((2, 9), seed=0)
     assert torch.equal(other.logits(other(tokens)), model.logits(model(tokens)))
 
 
 @pytest.mark.parametrize("tie_embeddings", [True, False])
-def test_the_weights_said_to_have_a_row_for_each_token_have_one(tied: bool) -> None:
-    weights = network(vocabulary=23, tied=tied).state_dict()
+def test_the_weights_said_to_have_a_row_for_each_token_have_one(tie_embeddings: bool) -> None:
+    weights = network(vocab_size=23, tie_embeddings=tie_embeddings).state_dict()
     rows = {name for name, weight in weights.items() if len(weight) == 23}
-    assert rows == set(network(tied=tied).VOCABULARY_WEIGHTS)
+    assert rows == set(network(tie_embeddings=tie_embeddings).VOCABULARY_WEIGHTS)
 
 
 @pytest.mark.parametrize("tie_embeddings", [True, False])
-def test_a_new_model_finds_every_token_as_likely_as_any_other(tied: bool) -> None:
+def test_a_new_model_finds_every_token_as_likely_as_any_other(tie_embeddings: bool) -> None:
     info = INFO | {"vocab_size": 200}
-    fresh = objective(info, tied=tied, width=128, heads=4)
+    fresh = objective(info, tie_embeddings=tie_embeddings, width=128, heads=4)
     loss = fresh.training_step({"tokens": drawn((64, 13), 1, vocabulary=200)}, 0)
     assert loss.item() == pytest.approx(math.log(200), abs=0.3)
 
@@ -178,21 +178,21 @@ def test_a_sequence_longer_than_the_context_is_refused(positions: str) -> None:
 
 
 def test_rotary_weights_fit_any_context() -> None:
-    short, long = network(context=5), network(context=50, seed=1)
+    short, long = network(context_length=5), network(context_length=50, seed=1)
     long.load_state_dict(long.fitted(short.state_dict()))
     tokens = drawn((3, 5), seed=0)
     assert torch.equal(short(tokens), long(tokens))
 
 
 def test_a_shorter_context_takes_the_first_of_the_learned_positions() -> None:
-    long, short = (network(positions="learned", context=context) for context in (12, 5))
+    long, short = (network(positions="learned", context_length=context) for context in (12, 5))
     short.load_state_dict(short.fitted(long.state_dict()))
     tokens = drawn((3, 5), seed=0)
     assert torch.equal(short(tokens), long(tokens))
 
 
 def test_a_longer_context_stretches_the_learned_positions() -> None:
-    short, long = (network(positions="learned", context=context) for context in (5, 9))
+    short, long = (network(positions="learned", context_length=context) for context in (5, 9))
     found = long.fitted(short.state_dict())["positions.weight"]
     known = short.positions.weight
     torch.testing.assert_close(found[::2], known)
@@ -201,10 +201,12 @@ def test_a_longer_context_stretches_the_learned_positions() -> None:
 
 @pytest.mark.parametrize("positions", POSITIONS)
 @pytest.mark.parametrize("tie_embeddings", [True, False])
-def test_operations_are_those_of_the_formula(positions: str, tied: bool) -> None:
+def test_operations_are_those_of_the_formula(positions: str, tie_embeddings: bool) -> None:
     """6 N + 12 L H Q T for a token (Chowdhery et al., PaLM, 2022, appendix B)."""
     shape = {"layers": 3, "heads": 4, "width": 64, "context_length": 32}
-    learner = objective(INFO | {"vocab_size": 50}, positions=positions, tied=tied, **shape)
+    learner = objective(
+        INFO | {"vocab_size": 50}, positions=positions, tie_embeddings=tie_embeddings, **shape
+    )
     found, missing = flops.per_sample(learner, {"tokens": drawn((2, 33), 0)}, torch.device("cpu"))
     assert missing is None
     weights = 50 * 64 + 3 * 12 * 64**2  # the embedding is looked up, and multiplied as the head

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from safetensors.numpy import load_file
-from test_resuming import EACH_STEP, attempt, die
+from training.test_resume import EACH_STEP, attempt, die
 
 from assay import finetune, plugins, pretrain
 from assay.data import split_files

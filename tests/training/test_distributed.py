@@ -19,7 +19,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from safetensors.torch import load_file
 from support.checkout import Checkout
-from test_resuming import (
+from training.test_fit import fitted
+from training.test_resume import (
     attempt,
     die,
     in_step,
@@ -30,7 +31,6 @@ from test_resuming import (
     train,
     workshop,
 )  # fmt: skip
-from test_training import fitted
 
 from assay.jobs.job import Job
 from assay.objectives.classification import Classification

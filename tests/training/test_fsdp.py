@@ -7,8 +7,7 @@ import pytest
 import pytorch_lightning as pl
 import torch
 import torch.distributed as dist
-from safetensors.torch import load_file
-from test_objectives import (
+from objectives.test_objectives import (
     ADAPTATIONS,
     CNN,
     IMAGES,
@@ -20,9 +19,10 @@ from test_objectives import (
     pretrained,
     tuned,
 )
-from test_resuming import attempt
-from test_training import Tied, fitted
+from safetensors.torch import load_file
 from torch import Tensor, nn
+from training.test_fit import Tied, fitted
+from training.test_resume import attempt
 
 from assay.jobs.job import explained
 from assay.runs import artifacts, records

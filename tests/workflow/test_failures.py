@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 from support.checkout import Checkout
-from test_workflow import metrics
+from workflow.test_workflow import metrics
 
 from assay.runs.errors import ExitCode
 

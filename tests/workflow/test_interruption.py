@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from support.checkout import Checkout, once, start, tiny_study
 from support.fuzz import differences
-from test_workflow import metrics
+from workflow.test_workflow import metrics
 
 
 def long_study() -> dict:
