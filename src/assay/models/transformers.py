@@ -142,7 +142,9 @@ def _configuration(name: str, path: Path | None, target: str, arguments: dict[st
         for key in arguments:
             if not hasattr(found, key):
                 known = ", ".join(sorted(k for k in found.to_dict() if not k.startswith("_")))
-                raise user_modules.user_error(name, f"its configuration has no {key}; it has {known}")
+                raise user_modules.user_error(
+                    name, f"its configuration has no {key}; it has {known}"
+                )
         if not arguments:
             return found
         if path:
@@ -169,7 +171,9 @@ def _network(
     is_causal = config.model_type in causal and config.model_type not in masked
     kind = AutoModelForCausalLM if is_causal else AutoModel
     if not is_causal and info.get("max_length") is None:
-        raise user_modules.user_error(name, "sees a whole text at once: it cannot tell the next token")
+        raise user_modules.user_error(
+            name, "sees a whole text at once: it cannot tell the next token"
+        )
     options = {"attn_implementation": attention, "dtype": torch.float32}
     try:
         if weights is None:

@@ -158,7 +158,9 @@ def example(info: dict[str, Any]) -> Tensor:
 def _check(found: Any, inputs: Tensor, name: str) -> None:
     form = "(n, features)" if inputs.is_floating_point() else "(n, tokens, features)"
     if not isinstance(found, Tensor):
-        raise user_error(name, f"its forward gives {type(found).__name__}: a tensor {form} is needed")
+        raise user_error(
+            name, f"its forward gives {type(found).__name__}: a tensor {form} is needed"
+        )
     front = inputs.shape[:1] if inputs.is_floating_point() else inputs.shape
     if found.shape[:-1] != front or not found.is_floating_point():
         shape = f"{tuple(found.shape)} of {found.dtype}"
