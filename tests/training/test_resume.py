@@ -402,8 +402,8 @@ def test_a_module_is_told_how_many_steps_there_will_be_however_many_are_trained_
         Classification.configure_optimizers = ask
 
     with workshop() as (data, runs):
-        for execution in (EACH_STEP, replace(EACH_STEP, rounds=1)):
-            work = train(data, runs / str(execution.rounds), execution=execution)
+        for execution in (EACH_STEP, replace(EACH_STEP, intervals=1)):
+            work = train(data, runs / str(execution.intervals), execution=execution)
             assert attempt(lambda work=work: (work(), sys.exit(told[-1])), asking) == 12
 
 
@@ -458,7 +458,7 @@ def test_two_processes_at_one_run_wait_for_each_other() -> None:
 def test_the_first_rounds_alone_are_those_of_the_whole_training() -> None:
     with workshop() as (data, runs):
         assert attempt(train(data, runs / "whole")) == 0
-        assert attempt(train(data, runs / "part", execution=Execution(rounds=2))) == 0
+        assert attempt(train(data, runs / "part", execution=Execution(intervals=2))) == 0
         whole, part = (result(runs / name)["history"] for name in ("whole", "part"))
         assert part == whole[:2]
 

@@ -52,7 +52,7 @@ def made(run: Run, rounds: int | None = None) -> Iterator[Path]:
         if run.seed is not None:
             command += ["--seed", str(run.seed)]
         if rounds is not None and is_training(run):
-            command += ["--execution", identity.canonical({"rounds": rounds})]
+            command += ["--execution", identity.canonical({"intervals": rounds})]
         mark = {supervision.PARENT: supervision.mark(os.getpid())}
         environment = {**os.environ, **cpu.environment(run.settings.get("threads", 1)), **mark}
         environment["PYTHONPATH"] = str(identity.SOURCE)

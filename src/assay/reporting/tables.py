@@ -1,6 +1,5 @@
 """From the records of runs to the tables of a report."""
 
-import csv
 import json
 import math
 from dataclasses import dataclass
@@ -11,7 +10,7 @@ import pandas as pd
 
 from assay.reporting import comparability, costs, statistics
 from assay.runs import ledger, records
-from assay.runs.artifacts import HISTORY
+from assay.runs.artifacts import HISTORY, read_history
 from assay.study import metrics
 from assay.study.plan import Plan, Run
 
@@ -78,8 +77,7 @@ def collect(plan: Plan) -> Tables:
 def _history(folder: Path, record: dict[str, Any]) -> list[dict[str, float]]:
     if HISTORY not in record["files"]:
         return []
-    with records.intact(folder, record, HISTORY).open(newline="") as file:
-        rows = list(csv.DictReader(file))
+    rows = read_history(records.intact(folder, record, HISTORY))
     return [{name: float(row[name]) for name in row if name != "weights"} for row in rows]
 
 

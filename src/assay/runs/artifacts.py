@@ -1,4 +1,7 @@
-"""What the stages leave in the folders of their runs, by name of file."""
+"""Names and formats of the files that stages write into the folders of their runs."""
+
+import csv
+from pathlib import Path
 
 SPLITS = ("train", "validation", "test")
 WEIGHTS, HISTORY, PREDICTIONS = "weights.safetensors", "history.csv", "predictions.csv"
@@ -16,3 +19,9 @@ FILES = {  # what a complete run holds at least, besides its record
     "finetune": (WEIGHTS, HISTORY),
     "evaluate": (PREDICTIONS,),
 }
+
+
+def read_history(path: Path) -> list[dict[str, str]]:
+    """Return the rows of a training's `history.csv`: one per validation, values as written."""
+    with path.open(newline="") as file:
+        return list(csv.DictReader(file))

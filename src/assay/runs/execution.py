@@ -19,7 +19,8 @@ class Execution:
         jobs_per_gpu: how many jobs share a GPU.
         data_folder: where data files are looked for before they are downloaded; None leaves that to
             the environment variable ASSAY_DATA.
-        rounds: train only so many rounds, as `accept` does; None trains them all.
+        intervals: stop a training after this number of validation intervals, as `assay adopt` does;
+            None trains all of them.
     """
 
     checkpoint_seconds: float = 60.0
@@ -29,7 +30,7 @@ class Execution:
     timing: Literal["shared", "exclusive"] = "shared"
     jobs_per_gpu: int = 1
     data_folder: str | None = None
-    rounds: int | None = None
+    intervals: int | None = None
 
 
 DEFAULT = Execution()

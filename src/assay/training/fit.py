@@ -224,7 +224,7 @@ def _trainer(job: Job, resuming: Resuming, frozen: list[str]) -> tuple[pl.Traine
         devices=resuming.rank.count,
         strategy=_strategy(settings, resuming.rank),
         precision=settings["precision"],
-        max_epochs=min(job.execution.rounds or all_rounds, all_rounds),
+        max_epochs=min(job.execution.intervals or all_rounds, all_rounds),
         accumulate_grad_batches=settings.get("gradient_accumulation_steps", 1),
         callbacks=[steps, Frozen(frozen), *around],
         plugins=[distributed.Environment(resuming.rank), checkpoints.Folder(job.resume_folder)],
