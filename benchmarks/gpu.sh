@@ -29,6 +29,6 @@ import pandas
 
 table = pandas.read_csv("reports/digits/summary.csv")
 columns = ["experiment", "accuracy_mean", "training_seconds_mean", "joules_mean",
-           "utilization_mean", "peak_device_memory_bytes", "disturbed"]
+           "mfu_mean", "peak_device_memory_bytes", "contended"]
 print(table[columns].to_string(index=False))
 SUMMARY
