@@ -21,7 +21,7 @@ PLUGIN := .venv/slurm-$(shell cksum < requirements-slurm.lock | cut -d ' ' -f 1)
 EXTRAS := .venv/extras-$(shell cksum < requirements-extras.lock | cut -d ' ' -f 1)
 OF_STUDY := $(if $(STUDY),--study "$(STUDY)")
 
-.PHONY: help report plan why verify accept store clean-store test test-slurm test-extras extras slurm fuzz lint lock environment clean-environment
+.PHONY: help report plan why verify accept store clean-store test test-all test-slurm test-extras extras slurm fuzz lint lock environment clean-environment
 
 help: ## show this list
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' Makefile | expand -t 20
@@ -47,7 +47,10 @@ store: environment ## show what results/ holds, and what no study refers to any 
 clean-store: environment ## delete runs that no study refers to any more, after a question
 	@$(INSIDE) python -m assay.commands.store --remove true $(ARGUMENTS)
 
-test: environment ## run the tests; ARGUMENTS goes to pytest
+test: environment ## run the fast tests; ARGUMENTS goes to pytest
+	@$(INSIDE) python -m pytest -n auto -m "not slow" $(ARGUMENTS)
+
+test-all: environment ## run all tests; ARGUMENTS goes to pytest
 	@$(INSIDE) python -m pytest -n auto $(ARGUMENTS)
 
 test-slurm: environment $(PLUGIN) ## run a study on a SLURM of one node, made and stopped here; needs root and apt
@@ -62,6 +65,7 @@ fuzz: environment ## kill the default study at random for SECONDS, and compare i
 lint: environment ## check the style of the code and of the workflow
 	@$(INSIDE) ruff check .
 	@$(INSIDE) ruff format --check .
+	@$(INSIDE) lint-imports
 	@$(INSIDE) snakefmt --check Snakefile workflow
 	@$(INSIDE) snakemake --lint
 
