@@ -14,10 +14,10 @@ from pathlib import Path
 import pytest
 import torch
 from devices.test_leases import Holder, around
-from objectives.test_objectives import PRETRAININGS, content, prepare, pretrained
 from support.checkout import PROJECT, Checkout, tiny_study
-from training.test_distributed import of_one
-from training.test_resume import attempt
+from support.modules import of_one
+from support.objectives import PRETRAININGS, content, prepare, pretrained
+from support.trainings import attempt
 
 from assay.devices import gpus
 

@@ -13,8 +13,8 @@ import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
+from support.trainings import attempt, die, in_step, result, to_the_end, train, workshop
 from torch import nn
-from training.test_resume import attempt, die, in_step, result, to_the_end, train, workshop
 
 from assay.data import hub_files, split_files
 from assay.runs import artifacts, records

@@ -10,9 +10,9 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from safetensors.torch import load_file
+from support.trainings import attempt
 from torch import Tensor, nn
 from torch.nn import functional
-from training.test_resume import attempt
 
 from assay import plugins
 from assay.jobs.job import Job

@@ -10,8 +10,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 from support.checkout import PROJECT
-from torch import nn
-from training.test_resume import (
+from support.trainings import (
     SETTINGS,
     attempt,
     die,
@@ -21,6 +20,7 @@ from training.test_resume import (
     train,
     workshop,
 )
+from torch import nn
 
 from assay import evaluate, finetune, pretrain
 from assay.models import none

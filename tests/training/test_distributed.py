@@ -2,13 +2,10 @@
 
 import os
 import signal
-import socket
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from functools import partial
+from collections.abc import Callable
 from pathlib import Path
 
 import psutil
@@ -19,8 +16,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from safetensors.torch import load_file
 from support.checkout import Checkout
-from training.test_fit import fitted
-from training.test_resume import (
+from support.modules import fitted, of_one
+from support.trainings import (
     attempt,
     die,
     in_step,
@@ -100,31 +97,6 @@ def test_two_devices_learn_from_the_examples_of_one_in_the_same_steps() -> None:
             seen[devices] = [sorted(path.read_text().split()) for path in files]
         assert seen[1] == seen[2]
         assert all(len(examples) == 6 for examples in seen[1])
-
-
-def in_a_world_of_one() -> None:
-    """Let a training on one device go the way of those on several."""
-
-    @contextmanager
-    def started(job: Job, count: int) -> Iterator[distributed.Rank]:
-        yield from distributed._joined(
-            job, distributed.Rank(0, 1), socket.create_server((distributed.HOST, 0))
-        )
-
-    distributed.started = started
-
-
-def of_one(folder: Path, device: str) -> list[bytes]:
-    """The weights of a training on one device: alone, in a world of one, and cut there."""
-    kinds = {
-        "alone": (lambda: None, {}),
-        "world": (in_a_world_of_one, {}),
-        "cut": (in_a_world_of_one, {"fsdp": True}),
-    }
-    for name, (before, extra) in kinds.items():
-        work = partial(fitted, folder / name, {"device": device, **extra})
-        assert attempt(work, before) == 0
-    return [(folder / name / artifacts.WEIGHTS).read_bytes() for name in kinds]
 
 
 def test_a_world_of_one_gives_the_bytes_of_none(tmp_path: Path) -> None:

@@ -1,6 +1,5 @@
 """Batches, labels and weights, as the training stages use them."""
 
-import csv
 import json
 import subprocess
 import sys
@@ -8,22 +7,19 @@ from collections import Counter
 from pathlib import Path
 
 import pytest
-import pytorch_lightning as pl
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from safetensors.torch import load_file
 from support.checkout import PROJECT, Checkout
-from torch import nn
+from support.modules import Tied, fitted
 
 from assay import finetune
 from assay.data import split_files
 from assay.datasets import digits
-from assay.jobs.job import Job
 from assay.models import resnet
-from assay.runs import artifacts, records
-from assay.runs.execution import Execution
-from assay.training import batches, fit, flops, rng
+from assay.runs import records
+from assay.training import batches, flops, rng
 
 
 @settings(deadline=None)
@@ -139,38 +135,6 @@ def test_the_residual_network_takes_images_that_can_be_halved_three_times() -> N
         assert network(torch.rand(2, channels, pixels, pixels)).shape == (2, network.features)
     with pytest.raises(ValueError, match="8 at least"):
         resnet.build({"shape": (1, 7, 28)}, width=2, features=5)
-
-
-class Tied(pl.LightningModule):
-    """Two layers of the same weights, and one that the module itself keeps as it is."""
-
-    FIELDS, MONITOR, MODE = ("image",), "validation_loss", "min"
-
-    def __init__(self) -> None:
-        super().__init__()
-        rng.reseed(0)
-        self.backbone, self.head, self.fixed = (nn.Linear(4, 4, bias=False) for _ in range(3))
-        self.head.weight = self.backbone.weight
-        self.fixed.requires_grad_(False)
-
-    def training_step(self, batch: dict[str, torch.Tensor], index: int) -> torch.Tensor:
-        return (self.fixed(self.head(self.backbone(batch["image"]))) - 1).square().mean()
-
-    def validation_step(self, batch: dict[str, torch.Tensor], index: int) -> None:
-        self.log("validation_loss", self.training_step(batch, index), batch_size=1)
-
-
-def fitted(folder: Path, extra: dict) -> tuple[Tied, list[dict[str, str]]]:
-    """A module, and its history, after 6 steps."""
-    chosen = {
-        "steps": 6, "batch_size": 4, "validate_every_steps": 2, "learning_rate": 0.1,
-        "weight_decay": 0.0, "warmup_steps": 1, "frozen": [], "device": "cpu",
-        "precision": "32-true", "threads": 1, **extra,
-    }  # fmt: skip
-    module, data = Tied(), {"image": torch.randn(16, 4, generator=torch.Generator().manual_seed(0))}
-    job = Job("finetune", chosen, {}, 0, folder, Execution(progress_seconds=0))
-    fit.fit(job, module, data, data)
-    return module, list(csv.DictReader((folder / artifacts.HISTORY).open()))
 
 
 def test_averaging_leaves_the_training_alone_where_layers_share_their_weights(

@@ -7,7 +7,9 @@ import pytest
 import pytorch_lightning as pl
 import torch
 import torch.distributed as dist
-from objectives.test_objectives import (
+from safetensors.torch import load_file
+from support.modules import Tied, fitted
+from support.objectives import (
     ADAPTATIONS,
     CNN,
     IMAGES,
@@ -19,10 +21,8 @@ from objectives.test_objectives import (
     pretrained,
     tuned,
 )
-from safetensors.torch import load_file
+from support.trainings import attempt
 from torch import Tensor, nn
-from training.test_fit import Tied, fitted
-from training.test_resume import attempt
 
 from assay.jobs.job import explained
 from assay.runs import artifacts, records
@@ -38,10 +38,7 @@ SMALL = {"name": "gpt", "layers": 3, "heads": 2, "width": 32, "context_length": 
 def trained(module: type[Tied], folder: Path, extra: dict) -> int:
     """Fit a module of one's own, in a process of its own."""
 
-    def change() -> None:
-        fitted.__globals__["Tied"] = module
-
-    return attempt(lambda: fitted(folder, extra), change)
+    return attempt(lambda: fitted(folder, extra, module))
 
 
 @pytest.mark.parametrize(
@@ -226,9 +223,8 @@ def test_what_cannot_be_trained_cut_is_one_clear_error(
     kind: type[Tied], words: str, tmp_path: Path
 ) -> None:
     def told() -> None:
-        fitted.__globals__["Tied"] = kind
         with explained("it", {}, tmp_path):
-            fitted(tmp_path / "run", SHARDED)
+            fitted(tmp_path / "run", SHARDED, kind)
 
     assert attempt(told) == ExitCode.CODE
     assert words in records.failure(tmp_path)["reason"]
