@@ -200,7 +200,7 @@ def test_a_language_model_of_transformers_sees_no_token_before_its_turn(info: di
     assert features.shape == (2, 9, backbone.features) == (2, 9, 16)
     assert torch.equal(features[:, :5], backbone(changed)[:, :5])
     assert backbone.logits(features).shape == (2, 9, 40)
-    assert backbone.context == 32 and len(backbone.blocks) == 2
+    assert backbone.context_length == 32 and len(backbone.blocks) == 2
     assert set(backbone.VOCABULARY_WEIGHTS) <= set(backbone.state_dict())
 
 
@@ -213,7 +213,7 @@ def test_an_encoder_does_not_see_the_padding(target: str) -> None:
     assert torch.allclose(backbone(tokens)[:, :5], backbone(tokens[:, :5]), atol=1e-5)
     assert backbone(torch.full((1, 9), LABELLED["padding"])).isfinite().all()
     assert not hasattr(backbone, "logits")
-    assert backbone.context == {"bert": 24, "roberta": 22}[target]
+    assert backbone.context_length == {"bert": 24, "roberta": 22}[target]
     assert all(p.requires_grad for p in backbone.parameters())
 
 
@@ -227,7 +227,7 @@ def test_a_folder_that_save_pretrained_wrote_gives_the_same_network(
     read = transformers(target, LABELLED, weights=tmp_path / "saved", context_length=12).eval()
     tokens = torch.randint(2, 40, (2, 9))
     assert torch.equal(read(tokens), made(tokens))
-    assert read.context == 12
+    assert read.context_length == 12
     assert read.training is False and next(read.parameters()).dtype == torch.float32
     more = transformers(target, LABELLED | {"vocab_size": 43}, weights=tmp_path / "saved").eval()
     assert torch.equal(more(tokens), made(tokens))

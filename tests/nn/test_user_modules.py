@@ -55,7 +55,7 @@ class SmallNet(nn.Module):
 
 class Words(nn.Module):
     VOCABULARY_WEIGHTS = ("embedding.weight",)
-    context = 16
+    context_length = 16
 
     def __init__(self, info):
         super().__init__()
@@ -222,7 +222,7 @@ def test_a_users_language_model_keeps_its_logits_and_its_context() -> None:
     backbone = brought("Words", STREAM)
     tokens = torch.arange(6).view(2, 3)
     assert backbone.logits(backbone(tokens)).shape == (2, 3, 40)
-    assert backbone.context == 16
+    assert backbone.context_length == 16
     assert set(backbone.VOCABULARY_WEIGHTS) <= set(backbone.state_dict())
 
 
@@ -298,7 +298,9 @@ def test_an_edit_of_what_a_users_file_imports_changes_the_identity_of_its_runs(
         "model": {"name": "mine.networks:Net"},
         "objective": {"name": "lightning", "module": "mine.networks:Net"},
     }[chosen]
-    code = f"from assay import identity; print(identity.run('finetune', {settings!r}, {{}}, 0))"
+    code = (
+        f"from assay.runs import identity; print(identity.run('finetune', {settings!r}, {{}}, 0))"
+    )
 
     def digest() -> str:
         command = [sys.executable, "-c", code]
@@ -463,7 +465,7 @@ def test_texts_without_labels_come_as_tokens_and_those_after_them() -> None:
     assert inputs.tolist() == [[0, 1, 2, 3], [5, 6, 7, 8]]
     assert targets.tolist() == [[1, 2, 3, 4], [6, 7, 8, 9]]
     assert module.FIELDS == ("tokens",)
-    with pytest.raises(JobError, match="set `context`"):
+    with pytest.raises(JobError, match="set `context_length`"):
         none.build(info)
 
 

@@ -30,9 +30,9 @@ INFO: dict[str, Any] = {
 }  # fmt: skip
 
 
-def network(vocabulary: int = INFO["vocab_size"], seed: int = 0, **changes: Any) -> gpt.Gpt:
+def network(vocab_size: int = INFO["vocab_size"], seed: int = 0, **changes: Any) -> gpt.Gpt:
     torch.manual_seed(seed)
-    return gpt.build({"vocab_size": vocabulary}, **(SMALL | changes)).eval()
+    return gpt.build({"vocab_size": vocab_size}, **(SMALL | changes)).eval()
 
 
 def objective(info: dict[str, Any] = INFO, **changes: Any) -> NextToken:
@@ -48,8 +48,8 @@ def tokenizer() -> Tokenizer:
     return made
 
 
-def drawn(shape: tuple[int, ...], seed: int, vocabulary: int = INFO["vocab_size"]) -> torch.Tensor:
-    return torch.randint(vocabulary, shape, generator=torch.Generator().manual_seed(seed))
+def drawn(shape: tuple[int, ...], seed: int, vocab_size: int = INFO["vocab_size"]) -> torch.Tensor:
+    return torch.randint(vocab_size, shape, generator=torch.Generator().manual_seed(seed))
 
 
 @pytest.mark.parametrize("positions", POSITIONS)
@@ -133,7 +133,7 @@ def test_the_weights_said_to_have_a_row_for_each_token_have_one(tie_embeddings: 
 def test_a_new_model_finds_every_token_as_likely_as_any_other(tie_embeddings: bool) -> None:
     info = INFO | {"vocab_size": 200}
     fresh = objective(info, tie_embeddings=tie_embeddings, width=128, heads=4)
-    loss = fresh.training_step({"tokens": drawn((64, 13), 1, vocabulary=200)}, 0)
+    loss = fresh.training_step({"tokens": drawn((64, 13), 1, vocab_size=200)}, 0)
     assert loss.item() == pytest.approx(math.log(200), abs=0.3)
 
 
@@ -273,7 +273,7 @@ def test_a_text_does_not_depend_on_those_beside_it(learned: NextToken) -> None:
 
 def test_of_a_prompt_longer_than_the_context_the_end_is_seen(learned: NextToken) -> None:
     end = "cabd efgh\nab"
-    assert len(end) == learned.backbone.context
+    assert len(end) == learned.backbone.context_length
     long, short = generate(learned, prompts=["gggggg" + end, end], temperature=0.0)
     assert long == short
 
@@ -313,7 +313,7 @@ def test_a_drawn_token_is_among_the_likeliest(
 class Fixed(torch.nn.Module):
     """Features are the tokens; after token i it expects i + 1 with a logit of 2 over others."""
 
-    features, context, blocks = 1, 8, ()
+    features, context_length, blocks = 1, 8, ()
 
     def forward(self, tokens: torch.Tensor) -> torch.Tensor:
         return tokens[..., None]
