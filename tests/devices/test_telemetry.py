@@ -265,7 +265,7 @@ def test_the_report_says_that_a_run_was_disturbed_and_does_not_compare_its_time(
     assert record["timing"] == "exclusive"
     assert any("other work on" in words for words in comparability.contended(record))
     page = (checkout.folder / "reports/digits/index.html").read_text()
-    assert "1 of 1 disturbed" in page
+    assert "1 of 1 contended" in page
     record["measured"]["counts"]["busy_seconds"] = record["measured"]["counts"]["workflow_seconds"]
     quiet = comparability.conditions(record)
     assert comparability.obstacles([quiet, quiet]) == []

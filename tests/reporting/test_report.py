@@ -105,8 +105,8 @@ def test_page_latex_and_numbers_show_the_same(finished: Checkout) -> None:
         )
 
 
-def test_a_price_is_that_of_the_seconds_on_cores(copy: Checkout) -> None:
-    copy.edit("config.yaml", "report:", "report:\n  price: {per_hour: 36.0, currency: EUR}")
+def test_the_cost_is_that_of_the_seconds_on_cores(copy: Checkout) -> None:
+    copy.edit("config.yaml", "report:", "report:\n  cost: {per_hour: 36.0, currency: EUR}")
     assert copy.planned() == {"report": 1}
     copy.snakemake()
     [row] = [row for row in read(copy, "summary.csv") if row["experiment"] == "scratch_few"]
