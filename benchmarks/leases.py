@@ -42,7 +42,7 @@ rule job:
 """
 JOB = """
 import os, sys, time
-from assay import leases
+from assay.devices import leases
 number, seconds, output = int(sys.argv[1]), float(sys.argv[2]), sys.argv[3]
 held = leases.take(number, 1, lambda words: None, lambda: None)
 def note(what):

@@ -11,6 +11,7 @@ os.environ["OMP_NUM_THREADS"] = "1"  # of torch here: tests run side by side, an
 import pytest
 from support import fake_nvml
 from support.checkout import Checkout, once, tiny_study
+from support.workflows import long_study
 
 
 @pytest.fixture
@@ -36,11 +37,18 @@ def copy(finished: Checkout, tmp_path: Path) -> Checkout:
     return Checkout(tmp_path / "copy")
 
 
+@pytest.fixture
+def long(checkout: Checkout) -> Checkout:
+    """A fresh copy of the project with a study that trains for several seconds."""
+    checkout.write_study(long_study())
+    return checkout
+
+
 @pytest.fixture(scope="session")
 def nvml_library(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The folder of a library that stands in for NVIDIA's."""
+    """The folder of a fake of NVIDIA's library."""
     if not shutil.which("cc"):
-        pytest.skip("no C compiler (cc) that could build a stand-in for NVIDIA's library")
+        pytest.skip("no C compiler (cc) to build the fake of NVIDIA's library")
     folder = tmp_path_factory.mktemp("nvml")
     fake_nvml.build(folder)
     return folder

@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 from support.checkout import Checkout, start
+from support.workflows import checkpoint, long_study, until
 from workflow.test_failures import only
-from workflow.test_interruption import checkpoint, long, long_study, until  # noqa: F401
 
 from assay.commands import explain
 
@@ -281,7 +281,7 @@ def test_the_store_keeps_runs_of_a_study_whose_file_is_elsewhere(
     assert "no study refers to 0" in text
 
 
-def test_the_store_never_deletes_what_is_running(long: Checkout) -> None:  # noqa: F811
+def test_the_store_never_deletes_what_is_running(long: Checkout) -> None:
     process = start(long, 2)
     until(lambda: checkpoint(long))
     done = ask(long, "store", "--remove", "true", "--yes", "true", "--studies", "[]")
@@ -291,7 +291,7 @@ def test_the_store_never_deletes_what_is_running(long: Checkout) -> None:  # noq
     process.wait()
 
 
-def test_a_run_by_hand_is_kept_while_it_is_at_work(long: Checkout) -> None:  # noqa: F811
+def test_a_run_by_hand_is_kept_while_it_is_at_work(long: Checkout) -> None:
     long.snakemake("prepare")
     settings = long_study()
     long.write_study(settings | {"experiments": {"other": settings["experiments"]["long"]}})

@@ -18,7 +18,7 @@ from support.checkout import PROJECT, Checkout, tiny_study
 HOLDER = """
 import os, sys, time
 from pathlib import Path
-from assay import leases
+from assay.devices import leases
 number, share, seconds, folder = *map(int, sys.argv[1:3]), float(sys.argv[3]), Path(sys.argv[4])
 held = leases.take(number, share, lambda words: print(words, flush=True), lambda: None)
 assert os.environ["CUDA_VISIBLE_DEVICES"] == ",".join(held)
@@ -36,7 +36,7 @@ for mark in marks:
 """
 CORES = """
 import os, sys, time
-from assay import leases
+from assay.devices import leases
 os.setuid(int(sys.argv[2]))
 leases.take_cores(sys.argv[1] == "alone", lambda words: print(words, flush=True), lambda: None)
 print("has the cores", flush=True)

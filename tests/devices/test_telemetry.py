@@ -71,7 +71,7 @@ def test_energy_is_power_times_time(fake_gpus: Callable, generation: str) -> Non
 @pytest.mark.parametrize(
     ("change", "why"),
     (
-        (lambda gpu: setattr(gpu, "wasted", True), "the GPU does not tell its energy"),
+        (lambda gpu: setattr(gpu, "lost", True), "the GPU does not tell its energy"),
         (lambda gpu: setattr(gpu, "energy_joules", 0), "was reset"),
     ),
 )

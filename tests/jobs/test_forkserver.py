@@ -15,8 +15,7 @@ import psutil
 import pytest
 from support.checkout import Checkout, once, start
 from support.fuzz import content
-from workflow.test_failures import command, only
-from workflow.test_interruption import checkpoint, long, long_study, until  # noqa: F401
+from support.workflows import checkpoint, command, long_study, only, until
 
 from assay.jobs import forkserver
 from assay.jobs.launch import WARM
@@ -218,7 +217,7 @@ def test_a_job_outlives_its_warm_parent_and_the_next_one_starts_cold(copy: Check
         assert again.wait(60) == 0
 
 
-def test_the_warm_parent_ends_with_its_workflow(long: Checkout) -> None:  # noqa: F811
+def test_the_warm_parent_ends_with_its_workflow(long: Checkout) -> None:
     process = start(long, 2)
     until(lambda: checkpoint(long))
     found = psutil.Process(process.pid).children()
@@ -240,7 +239,7 @@ def test_warm_and_cold_studies_have_the_same_bytes(
     assert len(made) > 15 and [name for name in made if cold[name] != warm[name]] == []
 
 
-def test_a_workflow_heals_when_its_warm_parent_is_killed(long: Checkout) -> None:  # noqa: F811
+def test_a_workflow_heals_when_its_warm_parent_is_killed(long: Checkout) -> None:
     study = long_study()
     study["seeds"] = [0, 1]
     long.write_study(study)

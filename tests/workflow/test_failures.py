@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 from support.checkout import Checkout
+from support.workflows import command, only
 from workflow.test_workflow import metrics
 
 from assay.runs.errors import ExitCode
@@ -45,24 +46,6 @@ DIVERGING = {
     "pretraining": "none", "steps": 40, "warmup_steps": 30, "weight_decay": 0.9,
     "learning_rate": {"backbone": 1000, "head": 1000},
 }  # fmt: skip
-
-
-def only(checkout: Checkout, pattern: str) -> Path:
-    """The newest folder below results/ of a pattern such as `finetune/scratch_few/seed0-*`."""
-    return max((checkout.folder / "results").glob(pattern), key=lambda path: path.stat().st_mtime)
-
-
-def record(folder: Path) -> dict:
-    return json.loads((folder / "record.json").read_text())
-
-
-def command(checkout: Checkout, run: Path, output: str, **changes: object) -> list[str]:
-    """A run as typed by hand, with other settings, into another folder."""
-    made = record(run)
-    words = [sys.executable, "-m", f"assay.{made['stage']}", "--output", output]
-    words += ["--settings", json.dumps(made["settings"] | changes)]
-    words += ["--seed", "0"] if made["seed"] is not None else []
-    return words + [w for r, p in made["parents"].items() for w in (f"--{r}", p["folder"])]
 
 
 def by_hand(checkout: Checkout, before: str, words: list[str]) -> subprocess.CompletedProcess:

@@ -3,42 +3,13 @@
 import json
 import os
 import signal
-import time
 from pathlib import Path
 
 import pytest
-from support.checkout import Checkout, once, start, tiny_study
+from support.checkout import Checkout, once, start
 from support.fuzz import differences
+from support.workflows import checkpoint, long_study, until
 from workflow.test_workflow import metrics
-
-
-def long_study() -> dict:
-    """One training of several seconds, with a checkpoint at most of its steps."""
-    study = tiny_study()
-    study["seeds"] = [0]
-    study["experiments"] = {"long": {"pretraining": "none", "steps": 1000}}
-    study["finetune"]["validate_every_steps"] = 500
-    study["execution"] = {"checkpoint_seconds": 0.1, "progress_seconds": 1}
-    study["report"]["comparisons"] = {}
-    return study
-
-
-@pytest.fixture
-def long(checkout: Checkout) -> Checkout:
-    checkout.write_study(long_study())
-    return checkout
-
-
-def until(condition: object, seconds: float = 60) -> None:
-    """Wait for something to hold."""
-    end = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < end, "waited in vain"
-        time.sleep(0.01)
-
-
-def checkpoint(checkout: Checkout) -> list[Path]:
-    return list(checkout.folder.glob("results/finetune/long/*/resume/*.checkpoint"))
 
 
 def jobs(checkout: Checkout) -> list[str]:
