@@ -32,6 +32,7 @@ from torch import Tensor, nn, optim
 from torch.nn import functional
 
 from assay.models import resnet
+from assay.runs.data_info import DataInfo
 from assay.training.batches import InOrder
 
 WOULD = """\
@@ -129,7 +130,7 @@ class Recogniser(pl.LightningModule):
     def __init__(self, whitening: Tensor, width: int, steps: int) -> None:
         super().__init__()
         self.register_buffer("whitening", whitening)
-        features, info = 8 * width, {"shape": (len(whitening), 32, 32)}
+        features, info = 8 * width, DataInfo(shape=(len(whitening), 32, 32))
         self.backbone = resnet.build(info, width=width, features=features)
         self.head = nn.Linear(features, 10, bias=False)
         self.steps = steps

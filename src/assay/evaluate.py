@@ -46,7 +46,7 @@ def evaluate(
 def _evaluate(job: Job) -> None:
     fit.set_up(job.settings)
     with job.ledger.spend("build"):
-        objective = fit.build(job.settings, job.parents["data"]["info"], job.seed)
+        objective = fit.build(job.settings, job.info, job.seed)
         adaptation.add(objective, job.settings, job.seed)
         adaptation.load(objective, job.file("weights", artifacts.WEIGHTS))
         device = torch.device("cuda" if job.settings["device"] == "gpu" else "cpu")

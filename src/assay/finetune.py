@@ -47,7 +47,7 @@ def finetune(
 def _finetune(job: Job) -> None:
     fit.set_up(job.settings)
     with job.ledger.spend("build"):
-        objective = fit.build(job.settings, job.parents["data"]["info"], job.seed)
+        objective = fit.build(job.settings, job.info, job.seed)
         anew = []
         if "weights" in job.folders:
             path = job.file("weights", artifacts.WEIGHTS)
@@ -64,7 +64,7 @@ def _finetune(job: Job) -> None:
 
 def _vocabularies(job: Job) -> tuple[dict[str, int], dict[str, int]] | None:
     """What tokens stand for, of the pretraining and of this training, where they differ."""
-    if "pretraining_data" not in job.parents or job.parents["data"]["info"].get("input") != "text":
+    if "pretraining_data" not in job.parents or not job.info.is_text:
         return None
     from assay.data import tokenization, vocabularies
 

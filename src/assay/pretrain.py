@@ -35,7 +35,7 @@ def pretrain(
 def _pretrain(job: Job) -> None:
     fit.set_up(job.settings)
     with job.ledger.spend("build"):
-        objective = fit.build(job.settings, job.parents["data"]["info"], job.seed)
+        objective = fit.build(job.settings, job.info, job.seed)
     with job.ledger.spend("data"):
         train, validation = (fit.read(job, objective, split) for split in ("train", "validation"))
     job.ledger.enter("build")

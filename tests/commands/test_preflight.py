@@ -32,7 +32,7 @@ class Mine(nn.Module):
 
     def __init__(self, info):
         super().__init__()
-        assert info["input"] == "image" and info["title"]
+        assert info.input == "image" and info.title
         self.layer = nn.Linear(64, 4)
 
     def forward(self, images):

@@ -233,7 +233,7 @@ def test_a_folder_of_data_that_is_not_there_is_told(
 
 def in_another_process(server: Server) -> subprocess.Popen:
     arguments = ("data.bin", [server.url], SHA256, "things")
-    code = f"from assay import downloads; downloads.fetch(*{arguments})"
+    code = f"from assay.data import downloads; downloads.fetch(*{arguments})"
     return subprocess.Popen(
         [sys.executable, "-c", code], env={**os.environ, "PYTHONPATH": str(PROJECT / "src")}
     )

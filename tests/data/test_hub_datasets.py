@@ -16,7 +16,8 @@ from assay.runs.errors import ExitCode, JobError
 
 LIBRARY = importlib.util.find_spec("datasets")
 needs_library = pytest.mark.skipif(
-    LIBRARY is None, reason="needs the library datasets: pip install 'datasets>=4'"
+    LIBRARY is None or LIBRARY.origin is None,
+    reason="needs the library datasets: pip install 'datasets>=4'",
 )
 SHARES = {"validation_fraction": 0.2, "test_fraction": 0.2}
 COMMIT = "0" * 40
@@ -73,9 +74,9 @@ def test_published_splits_are_kept_but_for_what_a_later_one_holds(saved: Path) -
         "validation": columns(60, 66)["text"],
         "test": columns(66, 90)["text"],
     }
-    assert info["class_names"] == ["a", "b", "c"] and info["left_out"] == {"repeated": 6}
-    assert info["max_length"] == 16
-    names = [info["class_names"][label] for label in splits["test"]["label"]]
+    assert info.class_names == ["a", "b", "c"] and info.left_out == {"repeated": 6}
+    assert info.max_length == 16
+    names = [info.class_names[label] for label in splits["test"]["label"]]
     assert names == ["bac"[label] for label in columns(66, 90)["label"]]
 
 
@@ -83,7 +84,7 @@ def test_published_splits_are_kept_but_for_what_a_later_one_holds(saved: Path) -
 def test_what_is_not_published_is_a_share_of_training(saved: Path) -> None:
     splits, info = huggingface_text.prepare(path=saved, train="train", **SHARES, **LABELLED)
     texts(splits)
-    assert info["examples"] == {"train": 36, "validation": 12, "test": 12}
+    assert info.examples == {"train": 36, "validation": 12, "test": 12}
     splits, _ = huggingface_text.prepare(
         path=saved, train="train", validation_fraction=0.2, test="test", text="text"
     )
@@ -107,7 +108,7 @@ def test_files_give_what_the_same_rows_on_disk_give(form: str, tmp_path: Path) -
     other, _ = huggingface_text.prepare(
         path=tmp_path / "saved", train="train", **SHARES, **LABELLED
     )
-    assert texts(one) == texts(other) and info["class_names"] == ["0", "1", "2"]
+    assert texts(one) == texts(other) and info.class_names == ["0", "1", "2"]
     assert all(np.array_equal(one[split]["label"], other[split]["label"]) for split in one)
 
 
@@ -131,7 +132,7 @@ def test_empty_rows_are_no_documents(tmp_path: Path) -> None:
     splits, info = huggingface_text.prepare(
         path=tmp_path / "saved", train="train", text="text", **SHARES
     )
-    assert sum(map(len, texts(splits).values())) == 30 and info["left_out"]["empty"] == 3
+    assert sum(map(len, texts(splits).values())) == 30 and info.left_out["empty"] == 3
 
 
 def picture(number: int) -> bytes:
@@ -154,8 +155,8 @@ def test_images_come_as_they_were_stored(tmp_path: Path) -> None:
     splits, info = huggingface_image.prepare(
         path=tmp_path / "a.parquet", train="train", image="image", label="label", **SHARES, **PIXELS
     )
-    assert info["examples"] == {"train": 12, "validation": 4, "test": 4}
-    assert info["class_names"] == ["cat", "dog"]
+    assert info.examples == {"train": 12, "validation": 4, "test": 4}
+    assert info.class_names == ["cat", "dog"]
     stored = {
         np.asarray(Image.open(io.BytesIO(picture(n)))).transpose(2, 0, 1).tobytes(): n % 2
         for n in range(20)

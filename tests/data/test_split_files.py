@@ -23,12 +23,13 @@ LARGE = """
 import resource, sys
 from pathlib import Path
 import numpy as np
-from assay import batches, splits
+from assay.data import split_files
+from assay.training import batches
 folder = Path(sys.argv[1])
 shape = (400, 1_000_000)  # 400 MB
 source = np.lib.format.open_memmap(folder / "source", "w+", np.uint8, shape)
-splits.write(folder, "train", {"image": source})
-data = splits.read(folder / "train.safetensors", ["image"])
+split_files.write(folder, "train", {"image": source})
+data = split_files.read(folder / "train.safetensors", ["image"])
 cut = batches.Batches(data, 4, 5, 0)
 assert [b["image"].shape for b in cut] == [(4, 1_000_000)] * 5
 print([line for line in open("/proc/self/status") if line.startswith("RssAnon")][0].split()[1])

@@ -7,7 +7,6 @@ import re
 import subprocess
 import sys
 from pathlib import Path
-from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -119,11 +118,11 @@ def test_training_and_encoding_give_the_same_bytes_whatever_the_threads(tmp_path
     text = "\n".join(hashlib.sha256(b"%d" % i).hexdigest()[: i % 9 + 1] for i in range(40_000))
     (tmp_path / "text.txt").write_text(text)
     code = (
-        "import sys, hashlib; from assay import tokens; from assay.tokenizers import bpe\n"
+        "import sys, hashlib; from assay.data import tokenization; from assay.tokenizers import bpe\n"
         "text = open(sys.argv[1]).read(); texts = text.split('a')\n"
         "tokenizer = bpe.train(texts, vocab_size=900)\n"
         "found = hashlib.sha256(tokenizer.to_str().encode())\n"
-        "for ids in tokens.encode(tokenizer, [text, *texts]): found.update(ids.tobytes())\n"
+        "for ids in tokenization.encode(tokenizer, [text, *texts]): found.update(ids.tobytes())\n"
         "print(found.hexdigest())"
     )
     threads = ({"RAYON_NUM_THREADS": "1"}, {"RAYON_NUM_THREADS": "4"},
@@ -202,8 +201,8 @@ def test_tokens_of_several_kinds_are_compared_by_what_they_stand_for() -> None:
 
 @pytest.mark.parametrize("length", [2, 1000])
 def test_a_byte_is_a_byte_however_few_tokens_of_it_are_kept(length: int, tmp_path: Path) -> None:
-    job = SimpleNamespace(output=tmp_path, parents={}, settings={"tokenizer": {"name": "bytes"}})
-    table = {"text": LINES, "label": np.zeros(len(LINES), np.int64)}
-    made, info = tokenized_splits.tokenize(job, {"train": table}, {"max_length": length}, tmp_path)
-    assert made["train"]["tokens"].shape == (len(LINES), length)
+    fields = {"text": LINES, "label": np.zeros(len(LINES), np.int64)}
+    tokenizer = EXACT["bytes"]
+    splits, info = tokenized_splits.tokenize(tokenizer, {"train": fields}, length, tmp_path)
+    assert splits["train"]["tokens"].shape == (len(LINES), length)
     assert info["tokens"] == info["bytes"] == {"train": sum(len(x.encode()) for x in LINES)}

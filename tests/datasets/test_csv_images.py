@@ -25,8 +25,8 @@ def test_a_table_of_pixels_is_read(tmp_path: Path) -> None:
     images = write_pixels(tmp_path / "own.csv", 20)
     splits, info = csv_images.prepare(file=tmp_path / "own.csv", test_fraction=0.3, **PIXELS)
     holds(splits, info)
-    assert info["examples"] == {"train": 10, "validation": 4, "test": 6}
-    assert info["class_names"] == ["0", "1"]
+    assert info.examples == {"train": 10, "validation": 4, "test": 6}
+    assert info.class_names == ["0", "1"]
     every = set().union(*(of(splits, split) for split in SPLITS))
     assert every == {(image.tobytes(), number % 2) for number, image in enumerate(images)}
 
@@ -50,8 +50,8 @@ def test_a_table_of_paths_is_read_as_the_folder_is(tmp_path: Path) -> None:
     (tmp_path / "own.csv").write_text("\ufeff" + "\r\n".join(lines), encoding="utf-8")
     table = dict(file=tmp_path / "own.csv", label="kind", image="path", folder=folder)
     splits, info = csv_images.prepare(**table, **WHOLE, **SHARES)
-    expected, expected_facts = image_folder.prepare(folder=folder, **WHOLE, **SHARES)
-    assert info == expected_facts
+    expected, expected_info = image_folder.prepare(folder=folder, **WHOLE, **SHARES)
+    assert info == expected_info
     assert all(of(splits, split) == of(expected, split) for split in SPLITS)
 
 
@@ -72,7 +72,7 @@ def test_bad_rows_of_pixels_are_told_by_line(tmp_path: Path) -> None:
         assert words in text, text
     skip = {**PIXELS, "unreadable": "skip"}
     _, info = csv_images.prepare(file=path, test_fraction=0.2, **skip)
-    assert info["left_out"]["unreadable"] == 5 and sum(info["examples"].values()) == 15
+    assert info.left_out["unreadable"] == 5 and sum(info.examples.values()) == 15
 
 
 def test_bad_paths_are_told_by_line(tmp_path: Path) -> None:

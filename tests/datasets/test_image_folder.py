@@ -21,9 +21,9 @@ def test_a_folder_of_classes_is_read(tmp_path: Path) -> None:
     folder = write_classes(tmp_path / "own", ("cat", "dog"), count=10)
     splits, info = image_folder.prepare(folder=folder, **WHOLE, **SHARES)
     holds(splits, info)
-    assert info["examples"] == {"train": 12, "validation": 4, "test": 4}
-    assert info["class_names"] == ["cat", "dog"]
-    assert info["shape"] == (3, 6, 6)
+    assert info.examples == {"train": 12, "validation": 4, "test": 4}
+    assert info.class_names == ["cat", "dog"]
+    assert info.shape == (3, 6, 6)
     assert np.bincount(splits["test"]["label"]).tolist() == [2, 2]
     every = set().union(*(of(splits, split) for split in SPLITS))
     expected = Image.open(folder / "dog" / "3.png").resize((6, 6), 3, box=(2, 0, 10, 8))
@@ -63,7 +63,7 @@ def test_equal_pictures_in_different_files_never_come_into_two_splits(tmp_path: 
         (folder / "dog" / f"{number}.bmp").write_bytes(saved(image, "BMP"))
     splits, info = image_folder.prepare(folder=folder, **WHOLE, **SHARES)
     holds(splits, info)
-    assert sum(info["examples"].values()) == 32
+    assert sum(info.examples.values()) == 32
 
 
 def test_a_picture_of_two_classes_comes_into_one_split(
@@ -74,7 +74,7 @@ def test_a_picture_of_two_classes_comes_into_one_split(
         shutil.copy(folder / "cat" / f"{number}.png", folder / "dog" / f"cat {number}.png")
     splits, info = image_folder.prepare(folder=folder, **WHOLE, **SHARES)
     holds(splits, info)
-    assert info["contradictions"] == 4
+    assert info.contradictions == 4
     assert "4 images have more than one class" in capsys.readouterr().out
 
 
@@ -87,7 +87,7 @@ def test_folders_of_splits_are_the_splits(tmp_path: Path, validation: str | None
     splits, info = image_folder.prepare(folder=tmp_path / "own", **WHOLE, **share)
     holds(splits, info)
     left = {"train": 12, "validation": 12} if validation else {"train": 8, "validation": 4}
-    assert info["examples"] == {**left, "test": 12}
+    assert info.examples == {**left, "test": 12}
     test = {path.read_bytes() for path in (tmp_path / "own" / "test").rglob("*.png")}
     whole = dict(pixels=6, colour=True, crop="center")
     assert {image for image, _ in of(splits, "test")} == {
@@ -101,8 +101,8 @@ def test_what_tests_does_not_train(tmp_path: Path, capsys: pytest.CaptureFixture
     shutil.copy(tmp_path / "own/test/a/0.png", tmp_path / "own/train/b/leak.png")
     splits, info = image_folder.prepare(folder=tmp_path / "own", **WHOLE, validation_fraction=0.2)
     holds(splits, info)
-    assert info["left_out"] == {"unreadable": 0, "repeated": 1}
-    assert sum(info["examples"].values()) == 24
+    assert info.left_out == {"unreadable": 0, "repeated": 1}
+    assert sum(info.examples.values()) == 24
     assert "left out" in capsys.readouterr().out
 
 
@@ -113,7 +113,7 @@ def test_hidden_files_and_those_of_systems_are_passed_over(tmp_path: Path) -> No
             (place / name).write_bytes(b"no picture")
         (place / ".git").mkdir()
     _, info = image_folder.prepare(folder=folder, **WHOLE, **SHARES)
-    assert info["classes"] == 2 and sum(info["examples"].values()) == 10
+    assert info.classes == 2 and sum(info.examples.values()) == 10
 
 
 def spoil(folder: Path) -> None:
@@ -145,7 +145,7 @@ def test_what_cannot_be_read_is_left_out_and_counted_where_one_wants(tmp_path: P
     clean, _ = image_folder.prepare(folder=folder, **WHOLE, **SHARES)
     spoil(folder)
     splits, info = image_folder.prepare(folder=folder, **{**WHOLE, "unreadable": "skip"}, **SHARES)
-    assert info["left_out"] == {"unreadable": 4, "repeated": 0}
+    assert info.left_out == {"unreadable": 4, "repeated": 0}
     assert all(of(splits, split) == of(clean, split) for split in SPLITS)
 
 
@@ -257,20 +257,20 @@ def test_links_are_followed_but_not_in_circles(tmp_path: Path) -> None:
     (folder / "b").symlink_to(tmp_path / "elsewhere" / "b")
     (folder / "b" / "circle").symlink_to(folder / "b")
     _, info = image_folder.prepare(folder=folder, **WHOLE, **SHARES)
-    assert sum(info["examples"].values()) == 10
+    assert sum(info.examples.values()) == 10
 
 
 def test_a_single_class_will_do_for_pretraining(tmp_path: Path) -> None:
     folder = write_classes(tmp_path / "own", ("all",))
     splits, info = image_folder.prepare(folder=folder, **WHOLE, **SHARES)
     holds(splits, info)
-    assert info["classes"] == 1
+    assert info.classes == 1
 
 
 def test_classes_with_numbers_for_names_stand_in_the_order_of_numbers(tmp_path: Path) -> None:
     folder = write_classes(tmp_path / "own", ("10", "9", "0"))
     _, info = image_folder.prepare(folder=folder, **WHOLE, **SHARES)
-    assert info["class_names"] == ["0", "9", "10"]
+    assert info.class_names == ["0", "9", "10"]
 
 
 def test_pixels_lie_in_a_file_and_not_in_memory(tmp_path: Path) -> None:

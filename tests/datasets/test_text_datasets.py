@@ -76,8 +76,8 @@ def assert_apart(found: dict[str, list[str]]) -> None:
 @pytest.mark.parametrize("name", NAMES)
 def test_what_a_data_set_states_can_be_read_without_it(name: str) -> None:
     info = signatures.info(name)
-    assert {"title", "source", "licence", "split"} <= info.keys()
-    assert info.get("input", "image") == ("image" if name.endswith("image") else "text")
+    assert info.title and info.source and info.licence and info.split
+    assert info.is_text != name.endswith("image")
     assert isinstance(signatures.parameters("dataset", name), dict)
 
 
@@ -87,7 +87,7 @@ def test_tiny_shakespeare_tests_on_what_nanogpt_validates_on() -> None:
     found = documents(tinyshakespeare.prepare())
     (before, after), [between], [last] = (found[split] for split in SPLITS)
     whole = before + between + after + last
-    assert hashlib.sha256(whole.encode()).hexdigest() == tinyshakespeare.INFO["sha256"]
+    assert hashlib.sha256(whole.encode()).hexdigest() == tinyshakespeare.INFO.sha256
     assert len(found["test"][0]) == 111_540 and len({*whole}) == 65
     assert {split: len(texts) for split, texts in found.items()} == {
         "train": 2, "validation": 1, "test": 1,
@@ -125,7 +125,7 @@ def test_wikitext_is_read_from_an_archive_of_its_form(
     monkeypatch.setenv(downloads.OWN, str(tmp_path))
     faulty(wikitext2.prepare, "SHA-256")
     sha256 = hashlib.sha256(content.getvalue()).hexdigest()
-    monkeypatch.setitem(wikitext2.INFO, "sha256", sha256)
+    monkeypatch.setattr(wikitext2, "INFO", wikitext2.INFO | {"sha256": sha256})
     found = documents(wikitext2.prepare())
     assert {split: "".join(articles) for split, articles in found.items()} == texts
     assert {len(articles) for articles in found.values()} == {3}
@@ -142,7 +142,7 @@ def test_no_paragraph_of_the_help_topics_is_in_two_splits() -> None:
                 assert owner.setdefault(paragraph.strip(), split) == split
     sizes = {split: sum(map(len, texts)) for split, texts in found.items()}
     assert sizes["train"] > 5 * sizes["test"] and min(sizes.values()) > 10_000
-    assert len(info["sha256"]) == 64 and info["python"]
+    assert len(info.sha256) == 64 and info.python
 
 
 def test_help_topics_do_not_depend_on_the_order_of_their_dictionary() -> None:
@@ -163,15 +163,15 @@ def test_functions_of_the_standard_library_have_eight_classes_and_leak_nothing()
     splits, info = python_functions.prepare(max_length=128)
     found = documents(splits)
     assert_apart(found)
-    assert info["class_names"] == python_functions.INFO["class_names"]
-    assert info["classes"] == 8 and info["max_length"] == 128
-    assert sum(info["examples"].values()) > 2_000 and info["labels_per_class"] > 100
+    assert info.class_names == python_functions.INFO.class_names
+    assert info.classes == 8 and info.max_length == 128
+    assert sum(info.examples.values()) > 2_000 and info.labels_per_class > 100
     for fields in splits.values():
         assert fields["label"].dtype == np.int64 and {*fields["label"].tolist()} == {*range(8)}
     texts = {text for texts in found.values() for text in texts}
     assert all("def " in text and text == text.rstrip("\n") + "\n" for text in texts)
-    again, facts_again = python_functions.prepare(max_length=128)
-    assert documents(again) == found and facts_again == info
+    again, info_again = python_functions.prepare(max_length=128)
+    assert documents(again) == found and info_again == info
 
 
 def test_a_function_within_a_function_is_no_example_of_its_own(tmp_path: Path) -> None:
@@ -320,14 +320,14 @@ def test_all_forms_of_tables_give_the_same(name: str, tmp_path: Path) -> None:
     found = documents(splits)
     assert_apart(found)
     pairs = [
-        (text, info["class_names"][label])
+        (text, info.class_names[label])
         for fields in splits.values()
         for text, label in zip(fields["text"], fields["label"], strict=True)
     ]
     assert sorted(pairs) == sorted(rows())
-    assert info["class_names"] == sorted(["news", "спорт", "😀"])
-    assert info["examples"] == {"train": 36, "validation": 12, "test": 12}
-    assert info["labels_per_class"] == 12 and info["max_length"] == 32
+    assert info.class_names == sorted(["news", "спорт", "😀"])
+    assert info.examples == {"train": 36, "validation": 12, "test": 12}
+    assert info.labels_per_class == 12 and info.max_length == 32
     for fields in splits.values():
         assert len({*Counter(fields["label"].tolist()).values()}) == 1
 
@@ -355,7 +355,7 @@ def test_equal_texts_are_in_one_split_whatever_their_labels(drawn: list, order: 
     examples = [labelled_texts.Example(f"t{text}", str(label), part) for text, label, part in drawn]
     splits, info = labelled_texts.collect(examples, {"validation": 0.2}, 8, "here")
     assert_apart(documents(splits))
-    assert sum(info["examples"].values()) + info["left_out"]["repeated"] == len(drawn)
+    assert sum(info.examples.values()) + info.left_out["repeated"] == len(drawn)
     tested = {example.text for example in examples if example.split == "test"}
     assert {*splits["test"]["text"]} == tested
 
@@ -363,9 +363,9 @@ def test_equal_texts_are_in_one_split_whatever_their_labels(drawn: list, order: 
 def test_repeated_and_contradicting_texts_are_counted(tmp_path: Path) -> None:
     extra = [("same", "news"), ("same", "спорт"), ("same", "😀"), ("twice", "news")] * 2
     splits, info = prepared(write_table(tmp_path / "a.csv", rows() + extra))
-    assert info["contradictions"] == 1
+    assert info.contradictions == 1
     assert_apart(documents(splits))
-    assert sum(info["examples"].values()) == 68
+    assert sum(info.examples.values()) == 68
 
 
 def test_a_table_for_testing_keeps_its_texts_out_of_training(tmp_path: Path) -> None:
@@ -374,7 +374,7 @@ def test_a_table_for_testing_keeps_its_texts_out_of_training(tmp_path: Path) -> 
     splits, info = prepared(whole, test_fraction=None, test_file=held_out)
     assert_apart(documents(splits))
     assert documents(splits)["test"] == [text for text, _ in rows(9)]
-    assert info["left_out"] == {"repeated": 9} and info["examples"]["test"] == 9
+    assert info.left_out == {"repeated": 9} and info.examples["test"] == 9
     faulty(lambda: prepared(whole, test_file=held_out), "either test_fraction", "or test_file")
     faulty(lambda: prepared(whole, test_fraction=None), "either test_fraction", "or test_file")
 
@@ -385,9 +385,9 @@ def test_numbers_as_labels_stand_in_their_order_and_are_the_same_in_each_form(
     numbered = [(f"text {n}", n % 11) for n in range(110)]
     for name in ("a.csv", "a.jsonl"):
         _, info = prepared(write_table(tmp_path / name, numbered))
-        assert info["class_names"] == [str(n) for n in range(11)]
+        assert info.class_names == [str(n) for n in range(11)]
     _, info = prepared(write_table(tmp_path / "b.jsonl", [(f"t{n}", n > 20) for n in range(40)]))
-    assert info["class_names"] == ["false", "true"]
+    assert info.class_names == ["false", "true"]
 
 
 @pytest.mark.parametrize("name", ["a.csv", "a.tsv", "a.jsonl"])
@@ -442,7 +442,7 @@ def test_a_mark_at_the_start_and_a_very_long_text_are_taken(tmp_path: Path) -> N
     found = [("long " * 100_000 + str(n), label) for n, (_, label) in enumerate(rows(9))]
     path = write_table(tmp_path / "a.csv", found)
     path.write_bytes(b"\xef\xbb\xbf" + path.read_bytes())
-    assert prepared(path)[1]["examples"] == {"train": 3, "validation": 3, "test": 3}
+    assert prepared(path)[1].examples == {"train": 3, "validation": 3, "test": 3}
 
 
 def test_other_files_and_missing_ones_are_told(tmp_path: Path) -> None:

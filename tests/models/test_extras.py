@@ -18,10 +18,11 @@ from torch import nn
 
 from assay.data import hub_files, split_files
 from assay.runs import artifacts, records
+from assay.runs.data_info import DataInfo
 from assay.runs.errors import JobError
 
-IMAGES = {"shape": [3, 32, 32], "classes": 4}
-STREAM = {"input": "text", "vocab_size": 40, "padding": None, "end_of_text": None}
+IMAGES = DataInfo(shape=[3, 32, 32], classes=4)
+STREAM = DataInfo(input="text", vocab_size=40, padding=None, end_of_text=None)
 LABELLED = STREAM | {"padding": 1, "end_of_text": 0, "max_length": 9, "classes": 3}
 TINY = {"n_layer": 2, "n_head": 2, "n_embd": 16, "n_positions": 32}
 ENCODER = {
@@ -36,14 +37,14 @@ def needs(package: str) -> pytest.MarkDecorator:
     return pytest.mark.skipif(absent, reason=f"{package} is not installed: run `make extras`")
 
 
-def timm(target: str, info: dict | None = None, **settings: object) -> nn.Module:
+def timm(target: str, info: DataInfo | None = None, **settings: object) -> nn.Module:
     from assay.models import timm
 
     torch.manual_seed(0)
     return timm.build(info or IMAGES, target, **settings)
 
 
-def transformers(target: str, info: dict, **settings: object) -> nn.Module:
+def transformers(target: str, info: DataInfo, **settings: object) -> nn.Module:
     from assay.models import transformers
 
     torch.manual_seed(0)
@@ -74,7 +75,7 @@ def refused(call: object, *arguments: object, **settings: object) -> str:
 def test_a_network_of_timm_gives_features_of_images_of_any_shape(
     target: str, shape: list[int], blocks: int
 ) -> None:
-    backbone = timm(target, {"shape": shape})
+    backbone = timm(target, DataInfo(shape=shape))
     features = backbone(torch.rand(2, *shape))
     assert features.shape == (2, backbone.features)
     assert len(backbone.blocks) == blocks
@@ -120,7 +121,7 @@ def test_weights_of_a_file_give_the_features_that_they_gave_before(
     )
     expected = network.eval()((images - mean) / deviation)
     assert torch.allclose(backbone(images), expected, atol=1e-5)
-    grey = timm("resnet18", {"shape": [1, 32, 32]}, weights=path)
+    grey = timm("resnet18", DataInfo(shape=[1, 32, 32]), weights=path)
     assert grey(torch.rand(2, 1, 32, 32)).shape == (2, 512)
 
 
@@ -154,7 +155,10 @@ def test_images_are_resized_to_what_a_study_says() -> None:
 @needs("timm")
 @pytest.mark.parametrize("target", ["vit_tiny_patch16_224", "resnet18"])
 def test_weights_of_other_images_are_made_to_fit(target: str) -> None:
-    large, small = timm(target, {"shape": [3, 64, 64]}), timm(target, {"shape": [1, 32, 32]})
+    large, small = (
+        timm(target, DataInfo(shape=[3, 64, 64])),
+        timm(target, DataInfo(shape=[1, 32, 32])),
+    )
     for one, other in ((large, small), (small, large)):
         weights = one.state_dict()
         other.load_state_dict(other.fitted(weights))
@@ -191,7 +195,7 @@ def test_a_timm_network_whose_blocks_have_several_parts_trains_cut() -> None:
 
 @needs("transformers")
 @pytest.mark.parametrize("info", [STREAM, LABELLED])
-def test_a_language_model_of_transformers_sees_no_token_before_its_turn(info: dict) -> None:
+def test_a_language_model_of_transformers_sees_no_token_before_its_turn(info: DataInfo) -> None:
     backbone = transformers("gpt2", info, arguments=TINY).eval()
     tokens = torch.randint(2, 40, (2, 9))
     changed = tokens.clone()
@@ -209,9 +213,9 @@ def test_a_language_model_of_transformers_sees_no_token_before_its_turn(info: di
 def test_an_encoder_does_not_see_the_padding(target: str) -> None:
     backbone = transformers(target, LABELLED, arguments=ENCODER).eval()
     tokens = torch.randint(2, 40, (2, 9))
-    tokens[:, 5:] = LABELLED["padding"]
+    tokens[:, 5:] = LABELLED.padding
     assert torch.allclose(backbone(tokens)[:, :5], backbone(tokens[:, :5]), atol=1e-5)
-    assert backbone(torch.full((1, 9), LABELLED["padding"])).isfinite().all()
+    assert backbone(torch.full((1, 9), LABELLED.padding)).isfinite().all()
     assert not hasattr(backbone, "logits")
     assert backbone.context_length == {"bert": 24, "roberta": 22}[target]
     assert all(p.requires_grad for p in backbone.parameters())
@@ -271,7 +275,9 @@ def language(folder: Path) -> Path:
         split_files.write(folder, split, {"tokens": random.integers(0, 40, count, dtype=np.int32)})
     info = STREAM | {"tokens": {"test": 60}, "bytes": {"test": 60}}
     empty = {"name": "noise", "seed": None, "settings": {}, "parents": {}}
-    records.write(folder, {"stage": "prepare", "digest": "0" * 16, "info": info} | empty)
+    records.write(
+        folder, {"stage": "prepare", "digest": "0" * 16, "info": info.to_record()} | empty
+    )
     return folder
 
 

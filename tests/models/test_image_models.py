@@ -20,6 +20,7 @@ from assay.nn import augmentations, weight_resizing
 from assay.objectives import simclr
 from assay.objectives.masked_autoencoder import MaskedAutoencoder
 from assay.runs import artifacts
+from assay.runs.data_info import DataInfo
 from assay.runs.errors import JobError
 from assay.runs.execution import Execution
 from assay.training import fit
@@ -46,16 +47,16 @@ OBJECTIVES = {
     "masked_image": {"patch_pixels": 4, "masked_fraction": 0.5, "hidden_features": 8},
     "masked_autoencoder": AUTOENCODER,
 }  # fmt: skip
-INFO = {"shape": (3, 16, 12), "classes": 7}
+INFO = DataInfo(shape=(3, 16, 12), classes=7)
 
 
-def network(model: str, shape: tuple[int, int, int] = INFO["shape"]) -> nn.Module:
+def network(model: str, shape: tuple[int, int, int] = INFO.shape) -> nn.Module:
     name, chosen = MODELS[model]
     torch.manual_seed(0)
-    return plugins.load("model", name).build({"shape": shape}, **chosen).eval()
+    return plugins.load("model", name).build(DataInfo(shape=shape), **chosen).eval()
 
 
-def images(count: int, shape: tuple[int, int, int] = INFO["shape"], seed: int = 0) -> Tensor:
+def images(count: int, shape: tuple[int, int, int] = INFO.shape, seed: int = 0) -> Tensor:
     return torch.rand(count, *shape, generator=torch.Generator().manual_seed(seed))
 
 
@@ -261,7 +262,7 @@ def trained(folder: Path, model: str, objective: dict, **changes: object) -> lis
         "frozen": [], "device": "cpu", "precision": "32-true", "threads": 1, **changes,
     }  # fmt: skip
     fit.set_up(run)
-    data = {"image": images(24), "label": torch.arange(24) % INFO["classes"]}
+    data = {"image": images(24), "label": torch.arange(24) % INFO.classes}
     module = fit.build(run, INFO, 0)
     fit.fit(Job("finetune", run, {}, 0, folder, Execution(progress_seconds=0)), module, data, data)
     return list(csv.DictReader((folder / artifacts.HISTORY).open()))
@@ -366,6 +367,6 @@ def test_a_masked_autoencoder_names_the_network_that_it_needs() -> None:
     with pytest.raises(JobError, match="ConvolutionalNetwork has not: choose model vit"):
         MaskedAutoencoder(network("cnn"), INFO, **AUTOENCODER)
     with pytest.raises(JobError, match="a single patch: choose smaller patch_pixels"):
-        MaskedAutoencoder(network("vit", (3, 4, 4)), {"shape": (3, 4, 4)}, **AUTOENCODER)
+        MaskedAutoencoder(network("vit", (3, 4, 4)), DataInfo(shape=(3, 4, 4)), **AUTOENCODER)
     with pytest.raises(JobError, match="decoder_width is 6: a multiple of 4"):
         autoencoder(decoder_width=6)

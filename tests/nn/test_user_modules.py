@@ -27,12 +27,13 @@ from assay.models import none
 from assay.nn import user_modules
 from assay.objectives.lightning import Lightning
 from assay.runs import artifacts, records
+from assay.runs.data_info import DataInfo
 from assay.runs.errors import JobError
 
-IMAGES = {"shape": (3, 32, 32), "classes": 4}
-STREAM = {"input": "text", "vocab_size": 40, "padding": None, "end_of_text": None}
-LABELLED = {"input": "text", "vocab_size": 40, "padding": 1, "end_of_text": 0, "max_length": 9,
-            "classes": 3}  # fmt: skip
+IMAGES = DataInfo(shape=(3, 32, 32), classes=4)
+STREAM = DataInfo(input="text", vocab_size=40, padding=None, end_of_text=None)
+LABELLED = DataInfo(input="text", vocab_size=40, padding=1, end_of_text=0, max_length=9,
+            classes=3)  # fmt: skip
 
 NETWORKS = """
 import torch
@@ -42,7 +43,7 @@ from torch import nn
 class SmallNet(nn.Module):
     def __init__(self, width, info, depth=2):
         super().__init__()
-        channels = info["shape"][0]
+        channels = info.shape[0]
         self.stem = nn.Conv2d(channels, width, 3, padding=1)
         self.layers = nn.Sequential(*(
             part for _ in range(depth)
@@ -59,7 +60,7 @@ class Words(nn.Module):
 
     def __init__(self, info):
         super().__init__()
-        self.embedding = nn.Embedding(info["vocab_size"], 6)
+        self.embedding = nn.Embedding(info.vocab_size, 6)
 
     def forward(self, tokens):
         return self.embedding(tokens)
@@ -199,7 +200,7 @@ def package(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     sys.path.remove(str(folder))
 
 
-def brought(name: str, info: dict | None = None, **settings: object) -> nn.Module:
+def brought(name: str, info: DataInfo | None = None, **settings: object) -> nn.Module:
     return user_modules.build(f"my_package.networks:{name}", info or IMAGES, settings)
 
 
@@ -406,7 +407,7 @@ def test_what_a_users_module_has_pretrained_is_fine_tuned_by_classification() ->
 def made(name: str, backbone: nn.Module | None = None, **changes: object) -> Lightning:
     settings = lit(name, **changes)["objective"]
     del settings["name"]
-    return Lightning(backbone or none.Nothing(), {"shape": (1, 8, 8), "classes": 3}, **settings)
+    return Lightning(backbone or none.Nothing(), DataInfo(shape=(1, 8, 8), classes=3), **settings)
 
 
 def test_a_part_of_a_users_module_can_be_its_backbone() -> None:

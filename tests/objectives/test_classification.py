@@ -13,6 +13,7 @@ from assay import finetune
 from assay.models import gpt
 from assay.objectives import classification
 from assay.objectives.classification import Classification
+from assay.runs.data_info import DataInfo
 from assay.runs.errors import JobError
 
 
@@ -47,12 +48,12 @@ class Fixed(nn.Module):
         return inputs
 
 
-def classifier(classes: int, info: dict | None = None, backbone: nn.Module | None = None,
+def classifier(classes: int, info: DataInfo | None = None, backbone: nn.Module | None = None,
                **changes: object) -> Classification:  # fmt: skip
     torch.manual_seed(0)
     chosen = {"label_smoothing": 0.0, "augmentation": 0.0, **changes}
     return Classification(
-        backbone or Fixed(), {"classes": classes, **(info or {})}, **chosen
+        backbone or Fixed(), (info or DataInfo()) | {"classes": classes}, **chosen
     ).eval()
 
 
@@ -80,7 +81,7 @@ def test_the_top_five_hold_the_class_if_it_is_among_the_five_most_probable(
     assert ((columns["rank"] == 1) == (columns["predicted"] == columns["label"])).all()
 
 
-TEXT = {"input": "text", "vocab_size": 11, "padding": 0}
+TEXT = DataInfo(input="text", vocab_size=11, padding=0)
 GPT = {
     "layers": 1,
     "heads": 2,
@@ -114,7 +115,7 @@ def test_a_longer_padding_changes_no_logit_of_a_text(
 
 def test_texts_without_padding_and_empty_texts_are_classified() -> None:
     tokens = torch.randint(11, (4, 5), generator=torch.Generator().manual_seed(0))
-    plain = classifier(3, {**TEXT, "padding": None}, reader())
+    plain = classifier(3, TEXT | {"padding": None}, reader())
     expected = plain.head(plain.backbone(tokens).mean(1))
     torch.testing.assert_close(plain(tokens), expected)
     padded = classifier(3, TEXT, reader())
@@ -133,6 +134,6 @@ def test_changes_of_images_are_refused_for_texts(change: dict) -> None:
 
 def test_data_without_labels_are_refused_in_words() -> None:
     with pytest.raises(JobError, match="it learns labels, and the data have none"):
-        Classification(reader(), {"input": "text"}, label_smoothing=0.0, augmentation=0.0)
+        Classification(reader(), DataInfo(input="text"), label_smoothing=0.0, augmentation=0.0)
     with pytest.raises(JobError, match="labels_per_class: 3: the objective reads no labels"):
         finetune.subsample_labels({"tokens": torch.zeros(4, 2)}, 3, 0)

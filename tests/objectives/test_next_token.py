@@ -16,6 +16,7 @@ from torch.nn import functional
 from assay.models import gpt
 from assay.objectives import next_token
 from assay.objectives.next_token import NextToken
+from assay.runs.data_info import DataInfo
 from assay.training import flops, rng
 
 POSITIONS = ("rotary", "learned")
@@ -24,19 +25,19 @@ SMALL: dict[str, Any] = {
     "tie_embeddings": True,
 }  # fmt: skip
 LETTERS = "abcdefgh \n"
-INFO: dict[str, Any] = {
-    "input": "text", "vocab_size": len(LETTERS) + 1, "padding": None, "end_of_text": None,
-    "tokens": {"test": 300}, "bytes": {"test": 200},
-}  # fmt: skip
+INFO = DataInfo(
+    input="text", vocab_size=len(LETTERS) + 1, padding=None, end_of_text=None,
+    tokens={"test": 300}, bytes={"test": 200},
+)  # fmt: skip
 
 
-def network(vocab_size: int = INFO["vocab_size"], seed: int = 0, **changes: Any) -> gpt.Gpt:
+def network(vocab_size: int = INFO.vocab_size, seed: int = 0, **changes: Any) -> gpt.Gpt:
     torch.manual_seed(seed)
-    return gpt.build({"vocab_size": vocab_size}, **(SMALL | changes)).eval()
+    return gpt.build(DataInfo(vocab_size=vocab_size), **(SMALL | changes)).eval()
 
 
-def objective(info: dict[str, Any] = INFO, **changes: Any) -> NextToken:
-    return NextToken(network(info["vocab_size"], **changes), info)
+def objective(info: DataInfo = INFO, **changes: Any) -> NextToken:
+    return NextToken(network(info.vocab_size, **changes), info)
 
 
 def tokenizer() -> Tokenizer:
@@ -48,7 +49,7 @@ def tokenizer() -> Tokenizer:
     return made
 
 
-def drawn(shape: tuple[int, ...], seed: int, vocab_size: int = INFO["vocab_size"]) -> torch.Tensor:
+def drawn(shape: tuple[int, ...], seed: int, vocab_size: int = INFO.vocab_size) -> torch.Tensor:
     return torch.randint(vocab_size, shape, generator=torch.Generator().manual_seed(seed))
 
 
@@ -62,7 +63,7 @@ def test_a_later_token_changes_no_earlier_feature(
     model = network(positions=positions)
     one = drawn((1, length), seed=length)
     other = one.clone()
-    other[0, place] = (other[0, place] + 1) % INFO["vocab_size"]
+    other[0, place] = (other[0, place] + 1) % INFO.vocab_size
     with torch.inference_mode():
         difference = (model(one) - model(other)).abs().amax(2)[0]
     assert (difference[:place] == 0).all()
@@ -159,12 +160,12 @@ def test_settings_that_do_not_fit_are_refused(
     changes: dict[str, Any], info: dict[str, Any], words: str
 ) -> None:
     with pytest.raises(ValueError, match=words):
-        gpt.build({"vocab_size": 5, **info}, **(SMALL | changes))
+        gpt.build(DataInfo(vocab_size=5, **info), **(SMALL | changes))
 
 
 def test_data_without_texts_is_refused() -> None:
     with pytest.raises(ValueError, match="model gpt: it reads texts"):
-        gpt.build({"shape": (1, 8, 8), "classes": 10}, **SMALL)
+        gpt.build(DataInfo(shape=(1, 8, 8), classes=10), **SMALL)
 
 
 @pytest.mark.parametrize("positions", POSITIONS)

@@ -137,7 +137,8 @@ DEADLY = """
 import os, tempfile
 from pathlib import Path
 from assay.datasets import digits
-INFO = {"shape": (1, 8, 8), "classes": 10}
+from assay.runs.data_info import DataInfo
+INFO = DataInfo(shape=(1, 8, 8), classes=10)
 def prepare():
     with tempfile.TemporaryFile(), tempfile.NamedTemporaryFile():
         if not Path("killed").exists():

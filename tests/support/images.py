@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from assay.runs.data_info import DataInfo
 from assay.runs.errors import ExitCode, JobError
 
 WHOLE = dict(pixels=6, colour=True, crop="center", unreadable="stop")
@@ -46,18 +47,18 @@ def refused(prepare: Callable, **settings: object) -> str:
     return str(caught.value)
 
 
-def holds(splits: dict, info: dict) -> None:
+def holds(splits: dict, info: DataInfo) -> None:
     """What is promised of each data set of images."""
     assert tuple(splits) == SPLITS
     images = {name: fields["image"] for name, fields in splits.items()}
     for name, fields in splits.items():
         assert fields["image"].dtype == np.uint8 and fields["label"].dtype == np.int64
-        assert fields["image"].shape == (info["examples"][name], *info["shape"])
-        assert fields["label"].shape == (info["examples"][name],)
-        assert info["examples"][name] > 0
-    counts = np.bincount(splits["train"]["label"], minlength=info["classes"])
-    assert counts.min() == info["labels_per_class"] and len(counts) == info["classes"]
-    assert len(info["class_names"]) == info["classes"]
+        assert fields["image"].shape == (info.examples[name], *info.shape)
+        assert fields["label"].shape == (info.examples[name],)
+        assert info.examples[name] > 0
+    counts = np.bincount(splits["train"]["label"], minlength=info.classes)
+    assert counts.min() == info.labels_per_class and len(counts) == info.classes
+    assert len(info.class_names) == info.classes
     seen = {name: {image.tobytes() for image in array} for name, array in images.items()}
     for one, other in (("train", "validation"), ("train", "test"), ("validation", "test")):
         assert not seen[one] & seen[other], f"{one} and {other} share images"

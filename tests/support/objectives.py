@@ -9,14 +9,15 @@ from support.trainings import EACH_STEP, die
 from assay import finetune, pretrain
 from assay.data import split_files
 from assay.runs import artifacts, records
+from assay.runs.data_info import DataInfo
 from assay.training.loop import Steps
 
-IMAGES = {"input": "image", "shape": (1, 8, 8), "classes": 3, "labels_per_class": 7}
-STREAM = {
-    "input": "text", "vocab_size": 20, "padding": 19, "end_of_text": 18,
-    "tokens": {"train": 400, "validation": 60, "test": 60},
-    "bytes": {"train": 700, "validation": 105, "test": 105},
-}  # fmt: skip
+IMAGES = DataInfo(input="image", shape=(1, 8, 8), classes=3, labels_per_class=7)
+STREAM = DataInfo(
+    input="text", vocab_size=20, padding=19, end_of_text=18,
+    tokens={"train": 400, "validation": 60, "test": 60},
+    bytes={"train": 700, "validation": 105, "test": 105},
+)  # fmt: skip
 LABELLED = STREAM | {"max_length": 9, "classes": 3, "labels_per_class": 7}
 CNN = {"name": "cnn", "width": 2, "features": 4}
 VIT = {"name": "vit", "patch_pixels": 2, "layers": 2, "heads": 2, "width": 8, "pool": "mean"}
@@ -57,21 +58,21 @@ COMMON = {
 }  # fmt: skip
 
 
-def prepare(folder: Path, info: dict) -> Path:
+def prepare(folder: Path, info: DataInfo) -> Path:
     """Prepared data of noise."""
     random = np.random.default_rng(0)
     for split, size in (("train", 21), ("validation", 9), ("test", 9)):
         label = np.arange(size) % 3
-        if info["input"] == "image":
-            image = random.integers(0, 256, (size, *info["shape"]), np.uint8)
+        if not info.is_text:
+            image = random.integers(0, 256, (size, *info.shape), np.uint8)
             fields = {"image": image, "label": label}
-        elif "max_length" in info:
-            tokens = random.integers(0, 18, (size, info["max_length"])).astype(np.int32)
+        elif not info.is_stream:
+            tokens = random.integers(0, 18, (size, info.max_length)).astype(np.int32)
             fields = {"tokens": tokens, "label": label}
         else:
-            fields = {"tokens": random.integers(0, 18, info["tokens"][split]).astype(np.int32)}
+            fields = {"tokens": random.integers(0, 18, info.tokens[split]).astype(np.int32)}
         split_files.write(folder, split, fields)
-    rest = {"name": "noise", "seed": None, "settings": {}, "parents": {}, "info": info}
+    rest = {"name": "noise", "seed": None, "settings": {}, "parents": {}, "info": info.to_record()}
     records.write(folder, {"stage": "prepare", "digest": "0" * 16, **rest})
     return folder
 

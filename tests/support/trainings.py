@@ -20,10 +20,11 @@ from assay import finetune
 from assay.data import split_files
 from assay.objectives.classification import Classification
 from assay.runs import artifacts, atomic_files, records
+from assay.runs.data_info import DataInfo
 from assay.runs.execution import Execution
 from assay.training.callbacks import History
 
-INFO = {"shape": (1, 8, 8), "classes": 3}
+INFO = DataInfo(shape=(1, 8, 8), classes=3)
 SETTINGS = {
     "model": {"name": "cnn", "width": 2, "features": 4},
     "objective": {"name": "classification", "label_smoothing": 0.1, "augmentation": 1.0},
@@ -46,10 +47,12 @@ def prepare(folder: Path, count: int) -> Path:
     """Prepared data of a few noisy images."""
     random = np.random.default_rng(count)
     for split, size in (("train", count), ("validation", 9), ("test", 9)):
-        image = random.random((size, *INFO["shape"]), dtype=np.float32)
+        image = random.random((size, *INFO.shape), dtype=np.float32)
         split_files.write(folder, split, {"image": image, "label": np.arange(size) % 3})
     empty = {"name": "noise", "seed": None, "settings": {}, "parents": {}}
-    records.write(folder, {"stage": "prepare", "digest": "0" * 16, "info": INFO} | empty)
+    records.write(
+        folder, {"stage": "prepare", "digest": "0" * 16, "info": INFO.to_record()} | empty
+    )
     return folder
 
 

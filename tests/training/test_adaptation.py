@@ -10,11 +10,12 @@ from hypothesis import strategies as st
 from safetensors.torch import load_file, save_file
 from torch import nn
 
+from assay.runs.data_info import DataInfo
 from assay.runs.errors import JobError
 from assay.training import adaptation, fit, optimizers
 
-WORDS = {"input": "text", "vocab_size": 7, "padding": 6, "end_of_text": 5, "max_length": 6,
-         "classes": 3}  # fmt: skip
+WORDS = DataInfo(input="text", vocab_size=7, padding=6, end_of_text=5, max_length=6,
+         classes=3)  # fmt: skip
 SETTINGS = {
     "model": {
         "name": "gpt", "layers": 3, "heads": 2, "width": 8, "context_length": 6, "positions": "learned",

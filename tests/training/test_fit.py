@@ -19,6 +19,7 @@ from assay.data import split_files
 from assay.datasets import digits
 from assay.models import resnet
 from assay.runs import records
+from assay.runs.data_info import DataInfo
 from assay.training import batches, flops, rng
 
 
@@ -114,7 +115,8 @@ def test_the_residual_network_learns_digits_in_few_steps(tmp_path: Path) -> None
         split_files.write(tmp_path / "data", split, arrays)
     prepared = {"stage": "prepare", "name": "digits", "seed": None, "digest": "0" * 16}
     records.write(
-        tmp_path / "data", {**prepared, "info": digits.INFO, "settings": {}, "parents": {}}
+        tmp_path / "data",
+        {**prepared, "info": digits.INFO.to_record(), "settings": {}, "parents": {}},
     )
     chosen = {
         "model": {"name": "resnet", "width": 8, "features": 32},
@@ -131,10 +133,10 @@ def test_the_residual_network_learns_digits_in_few_steps(tmp_path: Path) -> None
 
 def test_the_residual_network_takes_images_that_can_be_halved_three_times() -> None:
     for channels, pixels in ((1, 8), (1, 28), (3, 32)):
-        network = resnet.build({"shape": (channels, pixels, pixels)}, width=2, features=5)
+        network = resnet.build(DataInfo(shape=(channels, pixels, pixels)), width=2, features=5)
         assert network(torch.rand(2, channels, pixels, pixels)).shape == (2, network.features)
     with pytest.raises(ValueError, match="8 at least"):
-        resnet.build({"shape": (1, 7, 28)}, width=2, features=5)
+        resnet.build(DataInfo(shape=(1, 7, 28)), width=2, features=5)
 
 
 def test_averaging_leaves_the_training_alone_where_layers_share_their_weights(

@@ -23,12 +23,14 @@ OUR_DATASET = '''
 
 import numpy as np
 
-INFO = {
-    "shape": (1, 4, 4),
-    "classes": 2,
-    "examples": {"train": 60, "validation": 20, "test": 20},
-    "labels_per_class": 30,
-}
+from assay.runs.data_info import DataInfo
+
+INFO = DataInfo(
+    shape=(1, 4, 4),
+    classes=2,
+    examples={"train": 60, "validation": 20, "test": 20},
+    labels_per_class=30,
+)
 
 
 def prepare(*, contrast: float):
@@ -40,7 +42,7 @@ def prepare(*, contrast: float):
         image = random.random((count, 1, 4, 4)) * 0.5 + contrast * label[:, None, None, None]
         return {"image": image.astype(np.float32), "label": label}
 
-    return {name: split(count) for name, count in INFO["examples"].items()}
+    return {name: split(count) for name, count in INFO.examples.items()}
 '''
 OUR_MODEL = '''
 """One hidden layer."""
@@ -52,7 +54,7 @@ from torch import nn
 
 def build(info, *, hidden: int):
     """A perceptron."""
-    network = nn.Sequential(nn.Flatten(), nn.Linear(prod(info["shape"]), hidden), nn.ReLU())
+    network = nn.Sequential(nn.Flatten(), nn.Linear(prod(info.shape), hidden), nn.ReLU())
     network.features = hidden
     return network
 '''
@@ -76,7 +78,7 @@ class CopyImage(pl.LightningModule):
     def __init__(self, backbone, info, *, scale: float):
         super().__init__()
         self.backbone = backbone
-        self.decoder = nn.Linear(backbone.features, prod(info["shape"]))
+        self.decoder = nn.Linear(backbone.features, prod(info.shape))
         self.scale = scale
 
     def training_step(self, batch, index):

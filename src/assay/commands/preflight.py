@@ -20,6 +20,7 @@ from pytorch_lightning.utilities.model_helpers import is_overridden
 from torch import Tensor
 
 from assay.runs import errors, identity, records, supervision
+from assay.runs.data_info import DataInfo
 from assay.runs.errors import ExitCode
 from assay.study import signatures
 from assay.study.plan import Plan, Run
@@ -36,7 +37,6 @@ MISSING = ("not attached to a `Trainer`", "process group has not been initialize
 LIMIT_SECONDS = 20  # for one attempt
 LIMIT_BYTES = 4 << 30  # of memory beyond what a process begins with
 
-Facts = dict[str, Any]
 Verdict = tuple[str, str]  # one of the four, and why
 
 
@@ -52,7 +52,7 @@ def verdicts(due: list[Run]) -> dict[str, dict[str, list[str]]]:
     """Which trainings are refused or doubtful: verdict -> why -> names."""
     chains = [[run, run.parents["weights"]] if "weights" in run.parents else [run] for run in due]
     data = {one.parents["data"].folder: one.parents["data"] for chain in chains for one in chain}
-    known = {folder: _facts(run) for folder, run in data.items()}
+    known = {folder: _info(run) for folder, run in data.items()}
     tried: dict[str, Verdict] = {}
     found: dict[str, dict[str, list[str]]] = {REFUSED: {}, DOUBTFUL: {}}
     for run, *start in chains:
@@ -77,16 +77,15 @@ def _shape(run: Run) -> dict[str, Any]:
     return shaping | {"data": run.parents["data"].folder}
 
 
-def _facts(data: Run) -> Facts | None:
+def _info(data: Run) -> DataInfo | None:
     """What is known of data: all once it is prepared, and before that what its file states."""
     if Path(data.record).exists():
-        return records.read(Path(data.folder))["info"]
-    stated = {"input": "image", "title": data.name}
-    stated |= signatures.info(data.settings["dataset"]["name"])
-    return stated if "shape" in stated else None
+        return DataInfo.from_record(records.read(Path(data.folder))["info"])
+    stated = signatures.info(data.settings["dataset"]["name"])
+    return stated if stated.shape else None
 
 
-def _verdict(run: Run, known: dict[str, Facts | None]) -> Verdict:
+def _verdict(run: Run, known: dict[str, DataInfo | None]) -> Verdict:
     """Whether a training can begin. Code that needs numbers gets some."""
     fetched = run.settings["model"].get("pretrained")  # the job says what is missing
     if fetched or known[run.parents["data"].folder] is None:
@@ -95,7 +94,7 @@ def _verdict(run: Run, known: dict[str, Facts | None]) -> Verdict:
     return verdict if verdict[0] == FINE else _apart(run, known, HOST)
 
 
-def _apart(run: Run, known: dict[str, Facts | None], place: torch.device) -> Verdict:
+def _apart(run: Run, known: dict[str, DataInfo | None], place: torch.device) -> Verdict:
     """An attempt in a process of its own, of which nothing stays; unknown if it takes too much."""
     parent, (heard, said) = os.getpid(), os.pipe()
     child = os.fork()
@@ -126,7 +125,7 @@ def _limit() -> None:
         resource.setrlimit(resource.RLIMIT_AS, (taken + LIMIT_BYTES, highest))
 
 
-def _attempt(run: Run, known: dict[str, Facts | None], place: torch.device) -> Verdict:
+def _attempt(run: Run, known: dict[str, DataInfo | None], place: torch.device) -> Verdict:
     at_fault = REFUSED
     try:
         with place:
@@ -135,15 +134,14 @@ def _attempt(run: Run, known: dict[str, Facts | None], place: torch.device) -> V
             _step(objective, run.settings, known[run.parents["data"].folder], place)
     except Exception as error:  # plug-ins and users' code may raise anything
         code, why = errors.explain(error, run.settings, Path(run.folder))
-        keys = any(isinstance(each, KeyError) for each in (error, error.__cause__))
-        prepared = Path(run.parents["data"].record).exists()  # else info may be missing
-        missing = any(words in str(error) for words in MISSING)
-        sure = code in OURS and not missing and (prepared or not keys)
+        prepared = Path(run.parents["data"].record).exists()  # else info may be None
+        unknown = (*MISSING, *([] if prepared else ["NoneType"]))
+        sure = code in OURS and not any(words in str(error) for words in unknown)
         return (at_fault, why) if sure else (UNKNOWN, "")
     return FINE, ""
 
 
-def _begun(run: Run, known: dict[str, Facts | None]) -> pl.LightningModule:
+def _begun(run: Run, known: dict[str, DataInfo | None]) -> pl.LightningModule:
     settings, info = run.settings, known[run.parents["data"].folder]
     objective = fit.build(settings, info, seed=0)
     if start := run.parents.get("weights"):
@@ -159,10 +157,10 @@ def _begun(run: Run, known: dict[str, Facts | None]) -> pl.LightningModule:
 
 
 def _take_over(
-    objective: pl.LightningModule, start: Run, info: Facts, before: Facts | None
+    objective: pl.LightningModule, start: Run, info: DataInfo, before: DataInfo | None
 ) -> None:
     """Start from a pretraining, but for what depends on two vocabularies."""
-    if before is None or before.get("vocab_size") != info.get("vocab_size"):
+    if before is None or before.vocab_size != info.vocab_size:
         return
     try:
         weights = fit.build(start.settings, before, seed=0).state_dict()
@@ -172,7 +170,7 @@ def _take_over(
 
 
 def _step(
-    objective: pl.LightningModule, settings: dict[str, Any], info: Facts, place: torch.device
+    objective: pl.LightningModule, settings: dict[str, Any], info: DataInfo, place: torch.device
 ) -> None:
     """Take a step, but with modules that prepare for it elsewhere or may need a trainer."""
     elsewhere = place == HOST and settings["device"] == "gpu"
@@ -191,14 +189,14 @@ def _step(
         loss.backward()
 
 
-def _batch(objective: pl.LightningModule, info: Facts, count: int) -> dict[str, Tensor] | None:
+def _batch(objective: pl.LightningModule, info: DataInfo, count: int) -> dict[str, Tensor] | None:
     """Examples of the data's form; None where an objective reads more than is known of here."""
-    found = {"label": torch.arange(count) % info.get("classes", 1)}
-    if info.get("input") == "text":
-        length = info.get("max_length") or objective.backbone.context_length + 1
-        tokens = torch.arange(count * length) % info["vocab_size"]
+    found = {"label": torch.arange(count) % (info.classes or 1)}
+    if info.is_text:
+        length = info.max_length or objective.backbone.context_length + 1
+        tokens = torch.arange(count * length) % info.vocab_size
         kind, found["tokens"] = "tokens", tokens.view(count, length)
     else:
-        kind, found["image"] = "image", torch.rand(count, *info["shape"])
+        kind, found["image"] = "image", torch.rand(count, *info.shape)
     fields = [kind if name == "input" else name for name in objective.FIELDS]
     return {name: found[name] for name in fields} if set(fields) <= found.keys() else None

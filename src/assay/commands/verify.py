@@ -12,6 +12,7 @@ from assay import report
 from assay.commands import cli, replay
 from assay.runs import artifacts, atomic_files, identity, records
 from assay.runs.artifacts import HISTORY, PREDICTIONS, WEIGHTS
+from assay.runs.data_info import DataInfo
 from assay.study.plan import Plan, Run
 
 PARTS = ("*.csv", "*.tex", "*.json", "*.html", "*.svg", "*.pdf")
@@ -194,7 +195,7 @@ def _evaluation(run: Run) -> dict[str, Any]:
     from assay.evaluate import read_predictions
     from assay.training import fit
 
-    info = records.read(Path(run.parents["data"].folder))["info"]
+    info = DataInfo.from_record(records.read(Path(run.parents["data"].folder))["info"])
     objective = fit.build(run.settings, info, run.seed)
     return objective.metrics(read_predictions(Path(run.folder, PREDICTIONS)))
 

@@ -1,27 +1,26 @@
 """Validation data for data sets that come with a training and a test part."""
 
-from typing import Any
-
 import numpy as np
 
+from assay.runs.data_info import DataInfo
 from assay.runs.errors import ExitCode, JobError
 
 Fields = dict[str, np.ndarray]
 
 
 def last(
-    parts: dict[str, Fields], validation: int, classes: int, training_examples: int | None
-) -> tuple[dict[str, Fields], dict[str, Any]]:
+    parts: dict[str, Fields], validation: int, info: DataInfo, training_examples: int | None
+) -> tuple[dict[str, Fields], DataInfo]:
     """Let the last examples of the training part validate, and all others, or a few, train.
 
     Args:
         parts: `train` and `test`, fields of each.
         validation: how many examples validate.
-        classes: how many there are.
+        info: of the data set.
         training_examples: how many train, the first ones; None for all that do not validate.
 
     Returns:
-        The splits, and the info `examples` and `labels_per_class` that hold for them.
+        The splits, and the info with their `examples` and `labels_per_class`.
 
     Raises:
         JobError: there are fewer than `training_examples`.
@@ -37,9 +36,8 @@ def last(
         "validation": {name: array[most:] for name, array in whole.items()},
         "test": parts["test"],
     }
-    fewest = np.bincount(splits["train"]["label"], minlength=classes).min()
-    info = {
+    fewest = np.bincount(splits["train"]["label"], minlength=info.classes).min()
+    return splits, info | {
         "examples": {name: len(fields["label"]) for name, fields in splits.items()},
         "labels_per_class": int(fewest),
     }
-    return splits, info

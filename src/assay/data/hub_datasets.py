@@ -114,7 +114,7 @@ def shares_of(source: Source, **splits: tuple[str | None, float | None]) -> dict
     found = {}
     for split, (name, share) in splits.items():
         if (name is None) == (share is None):
-            what = f"set either {split}, the name of a published split, or {split}_share"
+            what = f"set either {split}, the name of a published split, or {split}_fraction"
             raise JobError(f"{source}: {what}", ExitCode.DATA)
         if share is not None:
             found[split] = share

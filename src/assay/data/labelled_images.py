@@ -8,12 +8,13 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import IO, Any
+from typing import IO
 
 import numpy as np
 
 from assay.data import splitting
 from assay.runs.artifacts import SPLITS
+from assay.runs.data_info import DataInfo
 from assay.runs.errors import ExitCode, JobError
 
 SHOWN = 10  # of the faults of one kind
@@ -55,7 +56,7 @@ def collect(
     shares: Mapping[str, float],
     where: str,
     skip: bool,
-) -> tuple[dict[str, dict[str, np.ndarray]], dict[str, Any]]:
+) -> tuple[dict[str, dict[str, np.ndarray]], DataInfo]:
     """Read examples one by one and divide them; the pixels need not fit into memory.
 
     Args:
@@ -99,15 +100,15 @@ def collect(
             f"{left_out['repeated']} that are in a later split too",
             flush=True,
         )
-    return splits, {
-        "shape": shape,
-        "classes": len(names),
-        "class_names": names,
-        "examples": {split: len(fields["label"]) for split, fields in splits.items()},
-        "labels_per_class": int(np.bincount(splits["train"]["label"]).min()),
-        "left_out": left_out,
-        "contradictions": contradicting,
-    }
+    return splits, DataInfo(
+        shape=shape,
+        classes=len(names),
+        class_names=names,
+        examples={split: len(fields["label"]) for split, fields in splits.items()},
+        labels_per_class=int(np.bincount(splits["train"]["label"]).min()),
+        left_out=left_out,
+        contradictions=contradicting,
+    )
 
 
 def ordered(names: Iterable[str]) -> list[str]:

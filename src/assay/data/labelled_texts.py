@@ -9,6 +9,7 @@ import numpy as np
 
 from assay.data import labelled_images, splitting
 from assay.runs.artifacts import SPLITS
+from assay.runs.data_info import DataInfo
 from assay.runs.errors import ExitCode, JobError
 
 Splits = dict[str, dict[str, Any]]
@@ -26,7 +27,7 @@ class Example:
 
 def collect(
     examples: Sequence[Example], shares: Mapping[str, float], max_length: int, where: str
-) -> tuple[Splits, dict[str, Any]]:
+) -> tuple[Splits, DataInfo]:
     """Divide texts within each class; equal ones never come into two splits.
 
     Args:
@@ -50,16 +51,16 @@ def collect(
     parts = splitting.divide(keys, labels, [example.split for example in examples], shares)
     _check(names, labels, parts, where)
     splits = {split: _fields(examples, labels, parts, split) for split in SPLITS}
-    return splits, {
-        "input": "text",
-        "classes": len(names),
-        "class_names": names,
-        "examples": {split: len(fields["label"]) for split, fields in splits.items()},
-        "labels_per_class": int(np.bincount(splits["train"]["label"]).min()),
-        "max_length": max_length,
-        "left_out": {"repeated": parts.count(None)},
-        "contradictions": labelled_images.contradictions(keys, labels),
-    }
+    return splits, DataInfo(
+        input="text",
+        classes=len(names),
+        class_names=names,
+        examples={split: len(fields["label"]) for split, fields in splits.items()},
+        labels_per_class=int(np.bincount(splits["train"]["label"]).min()),
+        max_length=max_length,
+        left_out={"repeated": parts.count(None)},
+        contradictions=labelled_images.contradictions(keys, labels),
+    )
 
 
 def key(text: str) -> bytes:

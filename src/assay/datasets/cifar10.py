@@ -3,12 +3,13 @@
 import hashlib
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import numpy as np
 from annotated_types import Gt
 
 from assay.data import archives, downloads, holdout
+from assay.runs.data_info import DataInfo
 from assay.runs.errors import ExitCode, JobError
 
 FOLDER = "cifar10"
@@ -24,13 +25,13 @@ TEST = "test_batch.bin"
 VALIDATION = 5000
 ROW_BYTES = 1 + 3 * 32 * 32
 LARGEST_BYTES = 2**28  # of what is unpacked; the archive holds 185 million
-INFO = {
-    "title": "CIFAR-10",
-    "source": "https://www.cs.toronto.edu/~kriz/cifar.html, binary version",
-    "licence": "none stated; its page asks for the citation",
-    "citation": "Krizhevsky (2009): Learning multiple layers of features from tiny images. "
+INFO = DataInfo(
+    title="CIFAR-10",
+    source="https://www.cs.toronto.edu/~kriz/cifar.html, binary version",
+    licence="none stated; its page asks for the citation",
+    citation="Krizhevsky (2009): Learning multiple layers of features from tiny images. "
     "Technical report, University of Toronto",
-    "sha256": {
+    sha256={
         "data_batch_1.bin": "cee916563c9f80d84e3cc88e17fdc0941787f1244f00a67874d45b261883ada5",
         "data_batch_2.bin": "a591ca11fa1708a91ee40f54b3da4784ccd871ecf2137de63f51ada8b3fa57ed",
         "data_batch_3.bin": "bbe8596564c0f86427f876058170b84dac6670ddf06d79402899d93ceea26f67",
@@ -38,21 +39,21 @@ INFO = {
         "data_batch_5.bin": "755304fc0b379caeae8c14f0dac912fbc7d6cd469eb67a1029a08a39453a9add",
         "test_batch.bin": "8e2eb146ae340b09e24670f29cabc6326dba54da8789dab6768acf480273f65b",
     },
-    "split": "the five official training batches, whose last 5,000 images validate, and the "
+    split="the five official training batches, whose last 5,000 images validate, and the "
     "official test batch",
-    "shape": (3, 32, 32),
-    "classes": 10,
-    "class_names": [
+    shape=(3, 32, 32),
+    classes=10,
+    class_names=[
         "airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck",
     ],
-    "examples": {"train": 45000, "validation": 5000, "test": 10000},
-    "labels_per_class": 4468,
-}  # fmt: skip
+    examples={"train": 45000, "validation": 5000, "test": 10000},
+    labels_per_class=4468,
+)  # fmt: skip
 
 
 def prepare(
     *, training_examples: Annotated[int, Gt(0)] | None = None
-) -> tuple[dict[str, dict[str, np.ndarray]], dict[str, Any]]:
+) -> tuple[dict[str, dict[str, np.ndarray]], DataInfo]:
     """Get the six official batches and split them.
 
     They come from the official archive, or from `$ASSAY_DATA/cifar10/`, where they may lie
@@ -71,7 +72,7 @@ def prepare(
     test = batches.pop(TEST)
     whole = np.concatenate([batches[name] for name in sorted(batches)])
     parts = {"train": _fields(whole), "test": _fields(test)}
-    return holdout.last(parts, VALIDATION, INFO["classes"], training_examples)
+    return holdout.last(parts, VALIDATION, INFO, training_examples)
 
 
 def rows(name: str, content: bytes) -> np.ndarray:
@@ -84,14 +85,14 @@ def rows(name: str, content: bytes) -> np.ndarray:
         what = f"{name}: {len(content)} bytes are no whole number of rows of {ROW_BYTES} bytes"
         raise JobError(what, ExitCode.DATA)
     table = np.frombuffer(content, np.uint8).reshape(-1, ROW_BYTES)
-    if (highest := table[:, 0].max()) >= INFO["classes"]:
+    if (highest := table[:, 0].max()) >= INFO.classes:
         raise JobError(f"{name}: has the label {highest}; the highest is 9", ExitCode.DATA)
     return table
 
 
 def _contents() -> Iterator[tuple[str, bytes]]:
-    found = {name: path for name in INFO["sha256"] if (path := _own(name))}
-    if found and (missing := INFO["sha256"].keys() - found.keys()):
+    found = {name: path for name in INFO.sha256 if (path := _own(name))}
+    if found and (missing := INFO.sha256.keys() - found.keys()):
         folder = next(iter(found.values())).parent
         what = f"{folder} lacks {', '.join(sorted(missing))}: put the six batches there, or none"
         raise JobError(what, ExitCode.DATA)
@@ -100,7 +101,7 @@ def _contents() -> Iterator[tuple[str, bytes]]:
             yield name, archives.contents(path, LARGEST_BYTES)
         return
     archive = downloads.fetch(ARCHIVE, URLS, ARCHIVE_SHA256, FOLDER)
-    wanted = [f"{INSIDE}{name}" for name in INFO["sha256"]]
+    wanted = [f"{INSIDE}{name}" for name in INFO.sha256]
     for name, content in archives.members(archive, wanted, LARGEST_BYTES):
         yield name.removeprefix(INSIDE), content
 
@@ -114,15 +115,15 @@ def _own(name: str) -> Path | None:
 def _checked(contents: Iterator[tuple[str, bytes]]) -> Iterator[tuple[str, bytes]]:
     for name, content in contents:
         found = hashlib.sha256(content).hexdigest()
-        if found != INFO["sha256"][name]:
+        if found != INFO.sha256[name]:
             raise JobError(
                 f"CIFAR-10's {name} is damaged or another file: its SHA-256, unpacked, is "
-                f"{found}, expected {INFO['sha256'][name]}; get it again",
+                f"{found}, expected {INFO.sha256[name]}; get it again",
                 ExitCode.DATA,
             )
         yield name, content
 
 
 def _fields(table: np.ndarray) -> dict[str, np.ndarray]:
-    pixels = table[:, 1:].reshape(-1, *INFO["shape"])
+    pixels = table[:, 1:].reshape(-1, *INFO.shape)
     return {"image": pixels, "label": table[:, 0].astype(np.int64)}

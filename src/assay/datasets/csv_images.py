@@ -12,15 +12,16 @@ from annotated_types import Gt, Lt
 
 from assay.data import image_decoding, labelled_images
 from assay.data.labelled_images import Example, shown
+from assay.runs.data_info import DataInfo
 from assay.runs.errors import ExitCode, JobError
 
-INFO = {
-    "title": "Images of a table",
-    "source": "the user's own",
-    "licence": "the user's own",
-    "split": "a table for testing where the user has one; the rest within each class by the "
+INFO = DataInfo(
+    title="Images of a table",
+    source="the user's own",
+    licence="the user's own",
+    split="a table for testing where the user has one; the rest within each class by the "
     "SHA-256 of the images; equal images never come into two splits",
-}
+)
 COLUMNS_SHOWN = 8
 LONGEST_SHOWN = 40  # characters of a field
 
@@ -38,7 +39,7 @@ def prepare(
     colour: bool | None = None,
     crop: Literal["center", "none"] | None = None,
     unreadable: Literal["stop", "skip"],
-) -> tuple[dict[str, dict[str, np.ndarray]], dict[str, Any]]:
+) -> tuple[dict[str, dict[str, np.ndarray]], DataInfo]:
     """Read images by a table: UTF-8, with commas, and names of columns in the first line.
 
     With `image` that column holds paths of pictures. Without it, all columns but the label hold

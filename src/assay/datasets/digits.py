@@ -5,18 +5,20 @@ from pathlib import Path
 
 import numpy as np
 
-INFO = {
-    "title": "Optical recognition of handwritten digits",
-    "source": "https://archive.ics.uci.edu/dataset/80 (Alpaydin and Kaynak, 1998), its test part",
-    "licence": "CC BY 4.0",
-    "sha256": "09f66e6debdee2cd2b5ae59e0d6abbb73fc2b0e0185d2e1957e9ebb51e23aa22",
-    "split": "by class, in the file's order: of every five examples the first three train, the "
+from assay.runs.data_info import DataInfo
+
+INFO = DataInfo(
+    title="Optical recognition of handwritten digits",
+    source="https://archive.ics.uci.edu/dataset/80 (Alpaydin and Kaynak, 1998), its test part",
+    licence="CC BY 4.0",
+    sha256="09f66e6debdee2cd2b5ae59e0d6abbb73fc2b0e0185d2e1957e9ebb51e23aa22",
+    split="by class, in the file's order: of every five examples the first three train, the "
     "fourth validates, the fifth tests",
-    "shape": (1, 8, 8),
-    "classes": 10,
-    "examples": {"train": 1085, "validation": 357, "test": 355},
-    "labels_per_class": 105,
-}
+    shape=(1, 8, 8),
+    classes=10,
+    examples={"train": 1085, "validation": 357, "test": 355},
+    labels_per_class=105,
+)
 
 
 def prepare() -> dict[str, dict[str, np.ndarray]]:
@@ -32,8 +34,8 @@ def prepare() -> dict[str, dict[str, np.ndarray]]:
 
     path = Path(datasets.__file__).parent / "data" / "digits.csv.gz"
     found = hashlib.sha256(path.read_bytes()).hexdigest()
-    if found != INFO["sha256"]:
-        raise ValueError(f"{path} has SHA-256 {found}, expected {INFO['sha256']}")
+    if found != INFO.sha256:
+        raise ValueError(f"{path} has SHA-256 {found}, expected {INFO.sha256}")
     digits = datasets.load_digits()
     images = (digits.images / 16).astype(np.float32)[:, None]
     labels = digits.target.astype(np.int64)

@@ -10,15 +10,16 @@ from annotated_types import Gt, Lt
 from assay.data import image_decoding, labelled_images, text_tables
 from assay.data.hub_datasets import Source, Table, label_names, shares_of, tables
 from assay.data.labelled_images import Example
+from assay.runs.data_info import DataInfo
 from assay.runs.errors import ExitCode, JobError
 
-INFO = {
-    "title": "Images of the Hugging Face hub",
-    "source": "https://huggingface.co/datasets, or the user's own",
-    "licence": "the one that its page names",
-    "split": "the published splits that the study names, else within each class by the SHA-256 of "
+INFO = DataInfo(
+    title="Images of the Hugging Face hub",
+    source="https://huggingface.co/datasets, or the user's own",
+    licence="the one that its page names",
+    split="the published splits that the study names, else within each class by the SHA-256 of "
     "the images; equal images never come into two splits",
-}
+)
 
 
 def prepare(
@@ -38,7 +39,7 @@ def prepare(
     colour: bool,
     crop: Literal["center", "none"],
     unreadable: Literal["stop", "skip"],
-) -> tuple[dict[str, dict[str, np.ndarray]], dict[str, Any]]:
+) -> tuple[dict[str, dict[str, np.ndarray]], DataInfo]:
     """Load images with labels.
 
     Args:

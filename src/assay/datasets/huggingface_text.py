@@ -10,16 +10,17 @@ from annotated_types import Gt, Lt
 from assay.data import labelled_images, labelled_texts, splitting, text_tables
 from assay.data.hub_datasets import Source, Table, label_names, shares_of, tables
 from assay.runs.artifacts import SPLITS
+from assay.runs.data_info import DataInfo
 from assay.runs.errors import ExitCode, JobError
 
-INFO = {
-    "input": "text",
-    "title": "Texts of the Hugging Face hub",
-    "source": "https://huggingface.co/datasets, or the user's own",
-    "licence": "the one that its page names",
-    "split": "the published splits that the study names, else by the SHA-256 of the texts (within "
+INFO = DataInfo(
+    input="text",
+    title="Texts of the Hugging Face hub",
+    source="https://huggingface.co/datasets, or the user's own",
+    licence="the one that its page names",
+    split="the published splits that the study names, else by the SHA-256 of the texts (within "
     "each class, where there are labels); equal texts never come into two splits",
-}
+)
 Splits = dict[str, dict[str, Any]]
 
 
@@ -37,7 +38,7 @@ def prepare(
     text: str,
     label: str | None = None,
     max_length: Annotated[int, Gt(0)] | None = None,
-) -> tuple[Splits, dict[str, Any]]:
+) -> tuple[Splits, DataInfo]:
     """Load texts, with labels or without; a row is a document, and empty ones are left out.
 
     Args:
@@ -119,7 +120,7 @@ def _examples(
 
 def _divided(
     tables: Sequence[Table], text: str, shares: Mapping[str, float]
-) -> tuple[Splits, dict[str, Any]]:
+) -> tuple[Splits, DataInfo]:
     """Rows without labels, divided by their texts."""
     keys, given, places = [], [], []
     for table_number, table in enumerate(tables):
@@ -147,4 +148,4 @@ def _divided(
         "repeated": parts.count(None),
         "empty": sum(len(t.rows) for t in tables) - len(keys),
     }
-    return splits, {"left_out": left_out}
+    return splits, INFO | {"left_out": left_out}

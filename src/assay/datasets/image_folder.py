@@ -3,22 +3,23 @@
 import os
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 import numpy as np
 from annotated_types import Gt, Lt
 
 from assay.data import image_decoding, labelled_images
 from assay.data.labelled_images import Example, shown
+from assay.runs.data_info import DataInfo
 from assay.runs.errors import ExitCode, JobError
 
-INFO = {
-    "title": "Pictures in folders",
-    "source": "the user's own",
-    "licence": "the user's own",
-    "split": "by folders train, validation and test where the user has them, else within each "
+INFO = DataInfo(
+    title="Pictures in folders",
+    source="the user's own",
+    licence="the user's own",
+    split="by folders train, validation and test where the user has them, else within each "
     "class by the SHA-256 of the files; equal images never come into two splits",
-}
+)
 SPLIT_NAMES = {
     "train": "train", "training": "train",
     "validation": "validation", "valid": "validation", "val": "validation",
@@ -36,7 +37,7 @@ def prepare(
     unreadable: Literal["stop", "skip"],
     validation_fraction: Annotated[float, Gt(0), Lt(1)] | None = None,
     test_fraction: Annotated[float, Gt(0), Lt(1)] | None = None,
-) -> tuple[dict[str, dict[str, np.ndarray]], dict[str, Any]]:
+) -> tuple[dict[str, dict[str, np.ndarray]], DataInfo]:
     """Read the pictures of a folder, in any form that Pillow reads.
 
     The folder has a folder for each class, with pictures at any depth; or it has `train` and
@@ -97,7 +98,7 @@ def _shares(
     """The shares of those splits that have no folder."""
     shares = {}
     for split, share in (("validation", validation_fraction), ("test", test_fraction)):
-        setting = f"{split}_share"
+        setting = f"{split}_fraction"
         if split in fixed and share is not None:
             what = f"{shown(folder)}: has a folder for {split}: leave {setting} out"
             raise JobError(what, ExitCode.DATA)

@@ -13,31 +13,30 @@ from typing import Annotated, Any
 from annotated_types import Gt
 
 from assay.data import labelled_texts
+from assay.runs.data_info import DataInfo
 from assay.runs.errors import ExitCode, JobError
 
-INFO = {
-    "input": "text",
-    "of_python": True,
-    "title": "Functions of Python's standard library",
-    "source": "the source files of the Python that runs: another version has other functions, so "
+INFO = DataInfo(
+    input="text",
+    depends_on_python=True,
+    title="Functions of Python's standard library",
+    source="the source files of the Python that runs: another version has other functions, so "
     "compare results of one digest alone",
-    "licence": "PSF-2.0",
-    "citation": "Python Software Foundation: The Python standard library",
-    "split": "within each class by the SHA-256 of the text: 15 % test, 15 % validate; equal texts "
+    licence="PSF-2.0",
+    citation="Python Software Foundation: The Python standard library",
+    split="within each class by the SHA-256 of the text: 15 % test, 15 % validate; equal texts "
     "are in one split; functions of one file are in all splits",
-    "classes": 8,
-    "class_names": ["asyncio", "email", "importlib", "logging", "multiprocessing", "unittest",
+    classes=8,
+    class_names=["asyncio", "email", "importlib", "logging", "multiprocessing", "unittest",
                     "web", "xml"],
-}  # fmt: skip
-PACKAGES = {name: (name,) for name in INFO["class_names"]} | {"web": ("http", "urllib")}
+)  # fmt: skip
+PACKAGES = {name: (name,) for name in INFO.class_names} | {"web": ("http", "urllib")}
 SHARES = {"test": 0.15, "validation": 0.15}
 FEWEST_LINES = 4  # of a function: a shorter one tells little of where it comes from
 FUNCTIONS = (ast.FunctionDef, ast.AsyncFunctionDef)
 
 
-def prepare(
-    *, max_length: Annotated[int, Gt(0)]
-) -> tuple[dict[str, dict[str, Any]], dict[str, Any]]:
+def prepare(*, max_length: Annotated[int, Gt(0)]) -> tuple[dict[str, dict[str, Any]], DataInfo]:
     """Read the functions and methods of eight packages; those inside others come with them.
 
     Args:

@@ -5,24 +5,25 @@ import platform
 from collections.abc import Mapping
 from typing import Any
 
+from assay.runs.data_info import DataInfo
 from assay.runs.errors import ExitCode, JobError
 
-INFO = {
-    "input": "text",
-    "of_python": True,
-    "title": "Help topics of Python",
-    "source": "the module pydoc_data.topics of the Python that runs: another version has another "
+INFO = DataInfo(
+    input="text",
+    depends_on_python=True,
+    title="Help topics of Python",
+    source="the module pydoc_data.topics of the Python that runs: another version has another "
     "text, so compare results of one digest alone",
-    "licence": "PSF-2.0",
-    "citation": "Python Software Foundation: The Python language reference",
-    "split": "topics that share a paragraph stay together, and what they share counts once; in "
+    licence="PSF-2.0",
+    citation="Python Software Foundation: The Python language reference",
+    split="topics that share a paragraph stay together, and what they share counts once; in "
     "the order of the SHA-256 of names, 10 % of the characters test, 10 % validate",
-}
+)
 SHARES = {"test": 0.1, "validation": 0.1}
 SHORTEST = 40  # characters of a paragraph that tells of a common source
 
 
-def prepare() -> tuple[dict[str, dict[str, Any]], dict[str, Any]]:
+def prepare() -> tuple[dict[str, dict[str, Any]], DataInfo]:
     """Divide the topics.
 
     Returns:
@@ -38,7 +39,7 @@ def prepare() -> tuple[dict[str, dict[str, Any]], dict[str, Any]]:
         raise JobError(f"data set python_topics: {what}", ExitCode.DATA) from error
     named = dict(sorted(topics.items()))
     found = hashlib.sha256(repr(list(named.items())).encode()).hexdigest()
-    return divide(named), {"sha256": found, "python": platform.python_version()}
+    return divide(named), INFO | {"sha256": found, "python": platform.python_version()}
 
 
 def divide(topics: Mapping[str, str]) -> dict[str, dict[str, Any]]:

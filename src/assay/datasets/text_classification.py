@@ -6,16 +6,17 @@ from typing import Annotated, Any
 from annotated_types import Gt, Lt
 
 from assay.data import labelled_images, labelled_texts, text_tables
+from assay.runs.data_info import DataInfo
 from assay.runs.errors import ExitCode, JobError
 
-INFO = {
-    "input": "text",
-    "title": "Texts of a table",
-    "source": "the user's own",
-    "licence": "the user's own",
-    "split": "a table for testing where the user has one; the rest within each class by the "
+INFO = DataInfo(
+    input="text",
+    title="Texts of a table",
+    source="the user's own",
+    licence="the user's own",
+    split="a table for testing where the user has one; the rest within each class by the "
     "SHA-256 of the texts; equal texts never come into two splits",
-}
+)
 
 
 def prepare(
@@ -27,7 +28,7 @@ def prepare(
     validation_fraction: Annotated[float, Gt(0), Lt(1)],
     test_fraction: Annotated[float, Gt(0), Lt(1)] | None = None,
     test_file: Path | None = None,
-) -> tuple[dict[str, dict[str, Any]], dict[str, Any]]:
+) -> tuple[dict[str, dict[str, Any]], DataInfo]:
     """Read texts with labels.
 
     Args:

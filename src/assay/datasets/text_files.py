@@ -10,17 +10,18 @@ from annotated_types import Gt, Lt
 from assay.data import labelled_images, labelled_texts, splitting
 from assay.runs import input_files
 from assay.runs.artifacts import SPLITS
+from assay.runs.data_info import DataInfo
 from assay.runs.errors import ExitCode, JobError
 
-INFO = {
-    "input": "text",
-    "title": "Texts in files",
-    "source": "the user's own",
-    "licence": "the user's own",
-    "split": "ten or more different files: each is in one split, by the SHA-256 of its text, "
+INFO = DataInfo(
+    input="text",
+    title="Texts in files",
+    source="the user's own",
+    licence="the user's own",
+    split="ten or more different files: each is in one split, by the SHA-256 of its text, "
     "equal ones together; fewer: each is cut, its start trains, then comes what validates, and "
     "its end tests",
-}
+)
 FEWEST_FILES = 10  # different ones, below which files are cut
 
 

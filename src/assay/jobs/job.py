@@ -21,6 +21,7 @@ from assay.runs import (
     records,
     supervision,
 )
+from assay.runs.data_info import DataInfo
 from assay.runs.errors import ExitCode, JobError
 from assay.runs.execution import Execution
 from assay.runs.ledger import Ledger
@@ -70,6 +71,11 @@ class Job:
     def resume_folder(self) -> Path:
         """What a killed run leaves for its successor."""
         return self.output / records.RESUME
+
+    @property
+    def info(self) -> DataInfo:
+        """Properties of the data set that the job reads."""
+        return DataInfo.from_record(self.parents["data"]["info"])
 
     def file(self, role: str, name: str) -> Path:
         """A file of a parent run, which is as that run has written it.

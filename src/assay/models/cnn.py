@@ -1,13 +1,14 @@
 """A small convolutional network: four 3x3 stages, two of them with stride 2, then the mean."""
 
 import math
-from typing import Annotated, Any
+from typing import Annotated
 
 import torch
 from annotated_types import Gt, Le
 from torch import Tensor, nn
 
 from assay.nn.weight_resizing import Staged
+from assay.runs.data_info import DataInfo
 
 INPUTS = ("image",)
 
@@ -35,17 +36,17 @@ def _stage(inputs: int, outputs: int, stride: int) -> nn.Module:
 
 
 def build(
-    info: dict[str, Any],
+    info: DataInfo,
     *,
     width: Annotated[int, Gt(0), Le(4096)],
     features: Annotated[int, Gt(0), Le(4096)],
 ) -> nn.Module:
-    """Build the backbone for images of shape `info["shape"]`.
+    """Build the backbone for images of shape `info.shape`.
 
     Args:
         info: what the data set states about itself.
         width: channels of the first stage; the next two have twice as many.
         features: channels of the last stage, the length of an image's feature vector.
     """
-    network = ConvolutionalNetwork(info["shape"][0], width, features)
+    network = ConvolutionalNetwork(info.shape[0], width, features)
     return network.to(memory_format=torch.channels_last)  # convolutions are faster so

@@ -13,12 +13,14 @@ order.
 """
 
 import math
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 import torch
 from annotated_types import Ge, Gt, Le, Lt
 from torch import Tensor, nn
 from torch.nn import functional
+
+from assay.runs.data_info import DataInfo
 
 INPUTS = ("text",)
 LONGEST_WAVE = 10_000  # tokens in a radian of the slowest rotation, by Su et al.
@@ -178,7 +180,7 @@ def rotated(x: Tensor, cosines: Tensor, sines: Tensor) -> Tensor:
 
 
 def build(
-    info: dict[str, Any],
+    info: DataInfo,
     *,
     layers: Annotated[int, Gt(0), Le(1024)],
     heads: Annotated[int, Gt(0)],
@@ -188,7 +190,7 @@ def build(
     dropout: Annotated[float, Ge(0), Lt(1)],
     tie_embeddings: bool,
 ) -> nn.Module:
-    """Build the backbone for texts of `info["vocab_size"]` different tokens.
+    """Build the backbone for texts of `info.vocab_size` different tokens.
 
     Args:
         info: what the data set and its tokenizer state.
@@ -204,7 +206,7 @@ def build(
     Raises:
         ValueError: the settings do not fit each other or the data.
     """
-    if "vocab_size" not in info:
+    if info.vocab_size is None:
         raise ValueError("model gpt: it reads texts, and this data set has none")
     if width % heads:
         raise ValueError(f"model gpt: heads: {heads} must divide width: {width}")
@@ -213,10 +215,10 @@ def build(
             f"model gpt: positions: rotary needs heads of even width, and width: {width} by "
             f"heads: {heads} is {width // heads}"
         )
-    longest = info.get("max_length") or 0
+    longest = info.max_length or 0
     if longest > context_length + 1:  # the last token may be a target alone
         raise ValueError(
             f"model gpt: context_length: {context_length} is shorter than the texts, which have {longest} tokens"
         )
-    vocab_size = info["vocab_size"]
+    vocab_size = info.vocab_size
     return Gpt(vocab_size, layers, heads, width, context_length, positions, dropout, tie_embeddings)

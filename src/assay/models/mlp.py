@@ -1,9 +1,11 @@
 """A multilayer perceptron on the pixels of an image."""
 
 import math
-from typing import Any, Literal
+from typing import Literal
 
 from torch import Tensor, nn
+
+from assay.runs.data_info import DataInfo
 
 INPUTS = ("image",)
 ACTIVATIONS = {"relu": nn.ReLU, "gelu": nn.GELU}
@@ -27,10 +29,8 @@ class Perceptron(nn.Module):
         return x
 
 
-def build(
-    info: dict[str, Any], *, widths: list[int], activation: Literal["relu", "gelu"]
-) -> nn.Module:
-    """Build the backbone for images of shape `info["shape"]`.
+def build(info: DataInfo, *, widths: list[int], activation: Literal["relu", "gelu"]) -> nn.Module:
+    """Build the backbone for images of shape `info.shape`.
 
     Args:
         info: what the data set states about itself.
@@ -44,4 +44,4 @@ def build(
         raise ValueError(
             f"model mlp: widths is {widths}: a number above 0 for each layer is needed"
         )
-    return Perceptron(math.prod(info["shape"]), widths, ACTIVATIONS[activation])
+    return Perceptron(math.prod(info.shape), widths, ACTIVATIONS[activation])

@@ -1,10 +1,9 @@
 """No network: for an objective that brings its own, such as a user's LightningModule."""
 
-from typing import Any
-
 from torch import nn
 
 from assay.nn import user_modules
+from assay.runs.data_info import DataInfo
 
 
 class Nothing(nn.Module):
@@ -22,7 +21,7 @@ class Nothing(nn.Module):
         self.context_length = context_length
 
 
-def build(info: dict[str, Any], *, context_length: int | None = None) -> nn.Module:
+def build(info: DataInfo, *, context_length: int | None = None) -> nn.Module:
     """Build a module without parameters.
 
     Args:
@@ -32,7 +31,7 @@ def build(info: dict[str, Any], *, context_length: int | None = None) -> nn.Modu
     Raises:
         JobError: the data is a stream, and `context_length` is missing.
     """
-    is_stream = info.get("input") == "text" and info.get("max_length") is None
+    is_stream = info.is_stream
     if is_stream and not (context_length and context_length > 0):
         raise user_modules.user_error(
             "model none", "set `context_length`: how many tokens an example has"

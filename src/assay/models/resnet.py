@@ -8,7 +8,7 @@ normalisation would undo.
 Each kernel has a deterministic form on CUDA: adaptive pooling and reflected borders have none.
 """
 
-from typing import Annotated, Any
+from typing import Annotated
 
 import torch
 from annotated_types import Gt, Le
@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from assay.nn.weight_resizing import Staged
+from assay.runs.data_info import DataInfo
 
 INPUTS = ("image",)
 SMALLEST_PIXELS = 8  # it halves an image three times
@@ -70,12 +71,12 @@ def _stage(inputs: int, outputs: int, pooled: bool = False) -> nn.Module:
 
 
 def build(
-    info: dict[str, Any],
+    info: DataInfo,
     *,
     width: Annotated[int, Gt(0), Le(4096)],
     features: Annotated[int, Gt(0), Le(4096)],
 ) -> nn.Module:
-    """Build the backbone for images of shape `info["shape"]`.
+    """Build the backbone for images of shape `info.shape`.
 
     Args:
         info: what the data set states about itself.
@@ -85,7 +86,7 @@ def build(
     Raises:
         ValueError: the images are smaller than 8 x 8 pixels.
     """
-    channels, *pixels = info["shape"]
+    channels, *pixels = info.shape
     if min(pixels) < SMALLEST_PIXELS:
         raise ValueError(f"images of {pixels} pixels: resnet needs {SMALLEST_PIXELS} at least")
     return ResidualNetwork(channels, width, features)

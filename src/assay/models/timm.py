@@ -12,6 +12,7 @@ from torch.nn import functional
 from assay.data import hub_files
 from assay.models import _torchvision
 from assay.nn import user_modules, weight_resizing
+from assay.runs.data_info import DataInfo
 from assay.runs.errors import ExitCode, JobError
 
 INPUTS = ("image",)
@@ -30,7 +31,7 @@ class TimmNetwork(nn.Module):
     def __init__(
         self,
         network: nn.Module,
-        info: dict[str, Any],
+        info: DataInfo,
         size: tuple[int, int],
         scale: tuple[tuple[float, ...], tuple[float, ...]],
         name: str,
@@ -84,7 +85,7 @@ class TimmNetwork(nn.Module):
 
 
 def build(
-    info: dict[str, Any],
+    info: DataInfo,
     target: str,
     *,
     pretrained: bool = False,
@@ -111,14 +112,14 @@ def build(
         JobError: timm is missing or has no such network, or images or weights do not fit it.
     """
     name = f"timm:{target}"
-    if info.get("input", "image") != "image":
+    if info.is_text:
         raise user_modules.user_error(name, "takes images, and this data set holds text")
     library = _library(name)
     known = _known(library, target)
     if pretrained and weights:
         raise user_modules.user_error(name, "pretrained and weights exclude each other: give one")
-    size = (pixels, pixels) if pixels else tuple(info["shape"][1:])
-    options: dict[str, Any] = {"in_chans": info["shape"][0]}
+    size = (pixels, pixels) if pixels else tuple(info.shape[1:])
+    options: dict[str, Any] = {"in_chans": info.shape[0]}
     if known.fixed_input_size:
         options["img_size"] = size
     if pretrained:
@@ -128,7 +129,7 @@ def build(
         network = _with_weights(library, target, known, weights, bool(pretrained), options)
         scale = (_per_channel(known.mean, info), _per_channel(known.std, info))
     else:
-        wrong = f"cannot be made for images of shape {(info['shape'][0], *size)}"
+        wrong = f"cannot be made for images of shape {(info.shape[0], *size)}"
         network = _create(library, target, options | {"num_classes": 0}, wrong)
     return TimmNetwork(network, info, size, scale, name)
 
@@ -210,8 +211,8 @@ def _classes(known: Any, state: dict[str, Tensor]) -> int:
     return len(found[0]) if found else 0
 
 
-def _per_channel(values: tuple[float, ...], info: dict[str, Any]) -> tuple[float, ...]:
-    channels = info["shape"][0]
+def _per_channel(values: tuple[float, ...], info: DataInfo) -> tuple[float, ...]:
+    channels = info.shape[0]
     return values if len(values) == channels else (sum(values) / len(values),) * channels
 
 

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from assay.data import hub_files
 from assay.nn import user_modules
+from assay.runs.data_info import DataInfo
 from assay.runs.errors import ExitCode, JobError
 
 INPUTS = ("text",)
@@ -31,11 +32,11 @@ class TextNetwork(nn.Module):
     """
 
     def __init__(
-        self, network: nn.Module, info: dict[str, Any], context_length: int | None, name: str
+        self, network: nn.Module, info: DataInfo, context_length: int | None, name: str
     ) -> None:
         super().__init__()
         self.network = network
-        self.padding = info.get("padding")
+        self.padding = info.padding
         self.is_causal = network.get_output_embeddings() is not None
         self.context_length = _context(network, context_length, self.padding, name)
         self.VOCABULARY_WEIGHTS = _vocabulary_weights(network)
@@ -63,7 +64,7 @@ class TextNetwork(nn.Module):
 
 
 def build(
-    info: dict[str, Any],
+    info: DataInfo,
     target: str,
     *,
     pretrained: bool = False,
@@ -96,7 +97,7 @@ def build(
         JobError: transformers is missing, or a file, or the network does not fit the data.
     """
     name = f"transformers:{target}"
-    if info.get("input") != "text":
+    if not info.is_text:
         raise user_modules.user_error(name, "takes text, and this data set holds images")
     if sum(map(bool, (pretrained, weights, configuration))) > 1:
         raise user_modules.user_error(
@@ -156,7 +157,7 @@ def _configuration(name: str, path: Path | None, target: str, arguments: dict[st
 
 
 def _network(
-    name: str, config: Any, weights: Path | None, info: dict[str, Any], attention: str
+    name: str, config: Any, weights: Path | None, info: DataInfo, attention: str
 ) -> nn.Module:
     from transformers import AutoModel, AutoModelForCausalLM
     from transformers.models.auto import modeling_auto
@@ -170,15 +171,15 @@ def _network(
     masked = modeling_auto.MODEL_FOR_MASKED_LM_MAPPING_NAMES
     is_causal = config.model_type in causal and config.model_type not in masked
     kind = AutoModelForCausalLM if is_causal else AutoModel
-    if not is_causal and info.get("max_length") is None:
+    if not is_causal and info.max_length is None:
         raise user_modules.user_error(
             name, "sees a whole text at once: it cannot tell the next token"
         )
     options = {"attn_implementation": attention, "dtype": torch.float32}
     try:
         if weights is None:
-            config.vocab_size = info["vocab_size"]
-            for key, value in (("pad", info.get("padding")), ("eos", info.get("end_of_text"))):
+            config.vocab_size = info.vocab_size
+            for key, value in (("pad", info.padding), ("eos", info.end_of_text)):
                 setattr(config, f"{key}_token_id", value)
             config.bos_token_id = config.eos_token_id
             network = kind.from_config(config, **options)
@@ -202,10 +203,10 @@ def _complete(name: str, weights: Path, found: dict[str, Any]) -> None:
         raise JobError(f"{name}: {weights} does not hold its weights: {wrong}", ExitCode.DATA)
 
 
-def _fit_vocabulary(network: nn.Module, info: dict[str, Any]) -> None:
+def _fit_vocabulary(network: nn.Module, info: DataInfo) -> None:
     """Give tokens that the weights do not know rows of their own, at random."""
-    if info["vocab_size"] > network.get_input_embeddings().num_embeddings:
-        network.resize_token_embeddings(info["vocab_size"], mean_resizing=False)
+    if info.vocab_size > network.get_input_embeddings().num_embeddings:
+        network.resize_token_embeddings(info.vocab_size, mean_resizing=False)
 
 
 def _context(network: nn.Module, wanted: int | None, padding: int | None, name: str) -> int:
@@ -239,7 +240,7 @@ def _vocabulary_weights(network: nn.Module) -> tuple[str, ...]:
     return tuple(f"network.{key}" for key, each in named if id(each) in own_weights)
 
 
-def _try(backbone: TextNetwork, info: dict[str, Any], name: str) -> None:
+def _try(backbone: TextNetwork, info: DataInfo, name: str) -> None:
     """Hold a language model against what `logits` and causality promise.
 
     Raises:
@@ -248,9 +249,9 @@ def _try(backbone: TextNetwork, info: dict[str, Any], name: str) -> None:
     """
     if not backbone.is_causal:
         return
-    tokens = torch.arange(min(TRIAL, backbone.context_length))[None] % info["vocab_size"]
+    tokens = torch.arange(min(TRIAL, backbone.context_length))[None] % info.vocab_size
     changed = tokens.clone()
-    changed[0, -1] = (changed[0, -1] + 1) % info["vocab_size"]
+    changed[0, -1] = (changed[0, -1] + 1) % info.vocab_size
     was_training = backbone.training
     with torch.no_grad():
         features, other = backbone.eval()(tokens), backbone(changed)

@@ -1,7 +1,7 @@
 """A vision transformer: an image as a sequence of square patches."""
 
 import math
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 import torch
 from annotated_types import Gt, Le
@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from assay.nn import weight_resizing
+from assay.runs.data_info import DataInfo
 from assay.runs.errors import ExitCode, JobError
 
 INPUTS = ("image",)
@@ -139,7 +140,7 @@ def sine_cosine(rows: int, columns: int, width: int) -> Tensor:
 
 
 def build(
-    info: dict[str, Any],
+    info: DataInfo,
     *,
     patch_pixels: Annotated[int, Gt(0)],
     layers: Annotated[int, Gt(0), Le(1024)],
@@ -147,7 +148,7 @@ def build(
     width: Annotated[int, Gt(0), Le(16384)],
     pool: Literal["mean", "token"],
 ) -> nn.Module:
-    """Build the backbone for images of shape `info["shape"]`.
+    """Build the backbone for images of shape `info.shape`.
 
     Args:
         info: what the data set states about itself.
@@ -160,8 +161,8 @@ def build(
     Raises:
         ValueError: patches do not fill the images, or heads or positions do not fill `width`.
     """
-    _check(info["shape"], patch_pixels, heads, width)
-    return VisionTransformer(info["shape"], patch_pixels, layers, heads, width, pool)
+    _check(info.shape, patch_pixels, heads, width)
+    return VisionTransformer(info.shape, patch_pixels, layers, heads, width, pool)
 
 
 def _check(shape: tuple[int, int, int], patch_pixels: int, heads: int, width: int) -> None:

@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from assay.runs.data_info import DataInfo
 from assay.runs.errors import ExitCode, JobError
 
 CHAINS = nn.Sequential | nn.ModuleList
@@ -23,7 +24,7 @@ class UserModule(nn.Module):
         features: length of a feature vector.
     """
 
-    def __init__(self, network: nn.Module, info: dict[str, Any], name: str) -> None:
+    def __init__(self, network: nn.Module, info: DataInfo, name: str) -> None:
         super().__init__()
         self.network = network
         self.features = trial(self, info, name)
@@ -56,7 +57,7 @@ class UserModule(nn.Module):
             return getattr(super().__getattr__("network"), name)
 
 
-def build(name: str, info: dict[str, Any], settings: dict[str, Any]) -> nn.Module:
+def build(name: str, info: DataInfo, settings: dict[str, Any]) -> nn.Module:
     """Make a user's network a backbone.
 
     Args:
@@ -121,7 +122,7 @@ def arguments(
     return found
 
 
-def trial(backbone: nn.Module, info: dict[str, Any], name: str) -> int:
+def trial(backbone: nn.Module, info: DataInfo, name: str) -> int:
     """Pass zeros through a backbone, without gradients and in evaluation mode.
 
     No random number is drawn unless the network does so itself, as lazy modules must.
@@ -147,12 +148,12 @@ def trial(backbone: nn.Module, info: dict[str, Any], name: str) -> int:
     return found.shape[-1]
 
 
-def example(info: dict[str, Any]) -> Tensor:
+def example(info: DataInfo) -> Tensor:
     """Zeros in the form of one input: an image (1, c, h, w), or tokens (1, t)."""
-    if info.get("input") == "text":
-        tokens = min(TRIAL_TOKENS, info.get("max_length") or TRIAL_TOKENS)
+    if info.is_text:
+        tokens = min(TRIAL_TOKENS, info.max_length or TRIAL_TOKENS)
         return torch.zeros(1, tokens, dtype=torch.long)
-    return torch.zeros(1, *info["shape"])
+    return torch.zeros(1, *info.shape)
 
 
 def _check(found: Any, inputs: Tensor, name: str) -> None:

@@ -1,6 +1,6 @@
 """Learning to name the class of an image or a text, from labels."""
 
-from typing import Annotated, Any
+from typing import Annotated
 
 import numpy as np
 import pytorch_lightning as pl
@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from assay.nn import augmentations
+from assay.runs.data_info import DataInfo
 from assay.runs.errors import ExitCode, JobError
 
 TOP = 5
@@ -37,7 +38,7 @@ class Classification(pl.LightningModule):
     def __init__(
         self,
         backbone: nn.Module,
-        info: dict[str, Any],
+        info: DataInfo,
         *,
         label_smoothing: Annotated[float, Ge(0), Lt(1)],
         augmentation: Annotated[float, Ge(0)],
@@ -59,18 +60,18 @@ class Classification(pl.LightningModule):
             JobError: the data have no labels, or are texts and images are to be changed.
         """
         super().__init__()
-        if "classes" not in info:
+        if not info.has_labels:
             what = "objective classification: it learns labels, and the data have none"
             raise JobError(f"{what}: name other data", ExitCode.DATA)
-        self.input = "tokens" if info.get("input") == "text" else "image"
-        self.padding = info.get("padding")
+        self.input = info.input_field
+        self.padding = info.padding
         if self.input == "tokens" and (augmentation or horizontal_flip or random_crop_padding):
             what = "objective classification: augmentation, horizontal_flip and random_crop_padding change images, "
             raise JobError(f"{what}and the data are texts: set augmentation: 0.0", ExitCode.DATA)
         self.backbone = backbone
         self.head = nn.Sequential(
             nn.BatchNorm1d(backbone.features, affine=False),
-            nn.Linear(backbone.features, info["classes"]),
+            nn.Linear(backbone.features, info.classes),
         )
         self.label_smoothing = label_smoothing
         self.augmentation = augmentation

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from assay.nn import user_modules
+from assay.runs.data_info import DataInfo
 
 Batch = dict[str, Tensor]
 BACKBONE = "backbone."
@@ -33,7 +34,7 @@ class Lightning(pl.LightningModule):
     def __init__(
         self,
         backbone: nn.Module,
-        info: dict[str, Any],
+        info: DataInfo,
         *,
         module: str,
         monitor: str,
@@ -83,12 +84,12 @@ class Lightning(pl.LightningModule):
         else:
             self._name_backbone(part or _place(self, backbone), module)
 
-    def _set_up(self, info: dict, batch: str, monitor: str, mode: str, module: str) -> None:
+    def _set_up(self, info: DataInfo, batch: str, monitor: str, mode: str, module: str) -> None:
         self.MONITOR, self.MODE = monitor, mode
         self._name, self._form, self._examples = module, batch, 0
-        self._input = {"image": "image", "text": "tokens"}[info.get("input", "image")]
-        self._is_stream = self._input == "tokens" and info.get("max_length") is None
-        self._classes = info.get("classes")
+        self._input = info.input_field
+        self._is_stream = self._input == "tokens" and info.max_length is None
+        self._classes = info.classes
         labels = () if batch == "inputs" or self._is_stream else ("label",)
         self.FIELDS = (self._input, *labels)
         if "metrics" in self._modules:

@@ -1,6 +1,6 @@
 """Learning to fill in hidden patches of an image from the visible ones alone, without labels."""
 
-from typing import Annotated, Any
+from typing import Annotated
 
 import pytorch_lightning as pl
 import torch
@@ -8,6 +8,7 @@ from annotated_types import Gt, Lt
 from torch import Tensor, nn
 
 from assay.models.vit import Block, sine_cosine
+from assay.runs.data_info import DataInfo
 from assay.runs.errors import ExitCode, JobError
 
 NEEDED = ("embed", "encode", "patches", "grid")
@@ -31,7 +32,7 @@ class MaskedAutoencoder(pl.LightningModule):
     def __init__(
         self,
         backbone: nn.Module,
-        info: dict[str, Any],
+        info: DataInfo,
         *,
         masked_fraction: Annotated[float, Gt(0), Lt(1)],
         decoder_layers: Annotated[int, Gt(0)],
@@ -68,7 +69,7 @@ class MaskedAutoencoder(pl.LightningModule):
             *(Block(decoder_width, decoder_heads) for _ in range(decoder_layers)),
             nn.LayerNorm(decoder_width),
         )
-        pixels = backbone.patches(torch.zeros(1, *info["shape"])).shape[2]
+        pixels = backbone.patches(torch.zeros(1, *info.shape)).shape[2]
         self.painting = nn.Linear(decoder_width, pixels)
         self.hidden = min(rows * columns - 1, max(1, round(rows * columns * masked_fraction)))
         self.normalised = normalised

@@ -1,12 +1,14 @@
 """Learning to fill in hidden patches of an image, without labels."""
 
 import math
-from typing import Annotated, Any
+from typing import Annotated
 
 import pytorch_lightning as pl
 import torch
 from annotated_types import Gt, Lt
 from torch import Tensor, nn
+
+from assay.runs.data_info import DataInfo
 
 
 class MaskedImage(pl.LightningModule):
@@ -24,7 +26,7 @@ class MaskedImage(pl.LightningModule):
     def __init__(
         self,
         backbone: nn.Module,
-        info: dict[str, Any],
+        info: DataInfo,
         *,
         patch_pixels: Annotated[int, Gt(0)],
         masked_fraction: Annotated[float, Gt(0), Lt(1)],
@@ -35,7 +37,7 @@ class MaskedImage(pl.LightningModule):
         self.decoder = nn.Sequential(
             nn.Linear(backbone.features, hidden_features),
             nn.GELU(),
-            nn.Linear(hidden_features, math.prod(info["shape"])),
+            nn.Linear(hidden_features, math.prod(info.shape)),
         )
         self.patch_pixels = patch_pixels
         self.masked_fraction = masked_fraction

@@ -10,6 +10,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from assay.runs.data_info import DataInfo
+
 LARGEST_NUMBERS = 2**26  # that are measured at once: features of all tokens and their logits
 NOTHING = -100  # a target that counts for nothing
 
@@ -26,7 +28,7 @@ class NextToken(pl.LightningModule):
     MODE = "min"
     METRICS = ("loss", "perplexity", "bits_per_byte", "token_accuracy")
 
-    def __init__(self, backbone: nn.Module, info: dict[str, Any]) -> None:
+    def __init__(self, backbone: nn.Module, info: DataInfo) -> None:
         """Take a language model.
 
         Raises:
@@ -39,8 +41,8 @@ class NextToken(pl.LightningModule):
             )
         self.backbone = backbone
         self.info = info
-        padded = info.get("max_length") is not None  # a stream of tokens is never padded
-        self.padding = info.get("padding") if padded else None
+        padded = info.max_length is not None  # a stream of tokens is never padded
+        self.padding = info.padding if padded else None
 
     def forward(self, tokens: Tensor) -> Tensor:
         """Logits (n, t, vocabulary) of the tokens that follow tokens (n, t)."""
@@ -66,7 +68,7 @@ class NextToken(pl.LightningModule):
         """Over all tokens: loss (nats per token), perplexity, bits per byte, share told right."""
         tokens = int(predictions["tokens"].sum())
         loss = float(predictions["summed_loss"].sum()) / tokens
-        tokens_per_byte = self.info["tokens"]["test"] / self.info["bytes"]["test"]
+        tokens_per_byte = self.info.tokens["test"] / self.info.bytes["test"]
         return {
             "loss": loss,
             "perplexity": float(np.exp(loss)),
@@ -94,7 +96,7 @@ class NextToken(pl.LightningModule):
         Returns:
             What comes after each prompt, without it.
         """
-        end = self.info.get("end_of_text")
+        end = self.info.end_of_text
         found = [tokenizer.encode(prompt, add_special_tokens=False).ids for prompt in prompts]
         known = [ids or [end or 0] for ids in found]
         added: list[list[int]] = [[] for _ in prompts]
@@ -115,13 +117,13 @@ class NextToken(pl.LightningModule):
         """Logits (n, vocabulary), on the CPU, of the token after each text."""
         seen = [torch.tensor(text[-self.backbone.context_length :]) for text in texts]
         # What is filled in comes after a text's last token, which therefore does not see it.
-        padding = self.info.get("padding") or 0
+        padding = self.info.padding or 0
         filled = nn.utils.rnn.pad_sequence(seen, batch_first=True, padding_value=padding)
         filled = filled.to(self.device)
         last = torch.tensor([len(text) - 1 for text in seen], device=self.device)
         features = self.backbone(filled)[torch.arange(len(seen), device=self.device), last]
         logits = self.backbone.logits(features[:, None])[:, 0]
-        return logits[:, : self.info["vocab_size"]].float().cpu()
+        return logits[:, : self.info.vocab_size].float().cpu()
 
     def _targets(self, tokens: Tensor) -> Tensor:
         targets = tokens[:, 1:]
@@ -148,7 +150,7 @@ class NextToken(pl.LightningModule):
     def _parts(self, tokens: Tensor) -> Iterator[Tensor]:
         """Some sequences at a time: logits of a large vocabulary fill a memory soon."""
         # A layer within a block is several times as wide as the features.
-        numbers = self.info["vocab_size"] + 8 * self.backbone.features
+        numbers = self.info.vocab_size + 8 * self.backbone.features
         return iter(tokens.split(max(1, LARGEST_NUMBERS // (numbers * tokens.shape[1]))))
 
 

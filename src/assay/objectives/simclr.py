@@ -1,6 +1,6 @@
 """Learning to tell which two views show the same image, without labels."""
 
-from typing import Annotated, Any
+from typing import Annotated
 
 import pytorch_lightning as pl
 import torch
@@ -9,6 +9,7 @@ from torch import Tensor, distributed, nn
 from torch.nn import functional
 
 from assay.nn import augmentations
+from assay.runs.data_info import DataInfo
 
 
 class Simclr(pl.LightningModule):
@@ -28,7 +29,7 @@ class Simclr(pl.LightningModule):
     def __init__(
         self,
         backbone: nn.Module,
-        info: dict[str, Any],
+        info: DataInfo,
         *,
         embedding: Annotated[int, Gt(0)],
         temperature: Annotated[float, Gt(0)],

@@ -1,6 +1,6 @@
 """Learning features that agree between two views of an image, without labels."""
 
-from typing import Annotated, Any
+from typing import Annotated
 
 import pytorch_lightning as pl
 from annotated_types import Ge, Gt
@@ -8,6 +8,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from assay.nn import augmentations
+from assay.runs.data_info import DataInfo
 
 
 class Vicreg(pl.LightningModule):
@@ -26,7 +27,7 @@ class Vicreg(pl.LightningModule):
     def __init__(
         self,
         backbone: nn.Module,
-        info: dict[str, Any],
+        info: DataInfo,
         *,
         embedding: Annotated[int, Gt(0)],
         invariance: Annotated[float, Ge(0)],

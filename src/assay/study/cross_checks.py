@@ -5,6 +5,7 @@ import shutil
 from typing import Any
 
 from assay.devices import gpus
+from assay.runs.data_info import DataInfo
 from assay.study import metrics, plan, signatures
 from assay.study.messages import Problems, nearest
 
@@ -32,7 +33,7 @@ def training(study: dict[str, Any]) -> Problems:
             f"{study['compile']} needs the C++ compiler {compiler}, which is not here",
         )
     for name, entry in study["pretrain"].items():
-        info = _facts(study, entry)
+        info = _info(study, entry)
         yield from _fits(("pretrain", name), entry, study["finetune"], info)
         model = entry.get("model", study["model"])
         yield from _takes(("pretrain", name) if "model" in entry else (), model, info)
@@ -48,11 +49,10 @@ def data(study: dict[str, Any]) -> Problems:
     for name, entry in known.items():
         place = plan.place(name)
         info = signatures.info(entry["dataset"]["name"])
-        text = info.get("input", "image") == "text"
-        if text and "tokenizer" not in entry:
+        if info.is_text and "tokenizer" not in entry:
             what = f"{entry['dataset']['name']} is text: add a tokenizer, such as {{ name: bytes }}"
             yield place, what
-        elif not text and "tokenizer" in entry:
+        elif not info.is_text and "tokenizer" in entry:
             yield (*place, "tokenizer"), f"{entry['dataset']['name']} is no text: delete it"
         seen, tokenizer_source = [name], plan.tokenizer_source(entry)
         while tokenizer_source in known and tokenizer_source not in seen:
@@ -76,40 +76,40 @@ def data(study: dict[str, Any]) -> Problems:
             yield (*place, "data"), f"there is no data {entry['data']!r}{hint}"
 
 
-def _facts(study: dict[str, Any], entry: dict[str, Any]) -> dict[str, Any]:
+def _info(study: dict[str, Any], entry: dict[str, Any]) -> DataInfo:
     """What is known of the data that a training sees, before it is prepared."""
     used = plan.data(study)[entry.get("data", plan.DEFAULT)]
     return signatures.info(used["dataset"]["name"])
 
 
-def _examples(info: dict[str, Any]) -> int | None:
+def _examples(info: DataInfo) -> int | None:
     """How many examples train; None where that is not known, or where a stream is cut into them."""
-    stream = info.get("input") == "text" and "labels_per_class" not in info
-    return None if stream else info.get("examples", {}).get("train")
+    stream = info.is_text and info.labels_per_class is None
+    return None if stream else info.examples.get("train")
 
 
-def _fits(place: tuple, entry: dict[str, Any], common: dict, info: dict[str, Any]) -> Problems:
+def _fits(place: tuple, entry: dict[str, Any], common: dict, info: DataInfo) -> Problems:
     """Whether an objective can learn from such data."""
-    name, found = entry["objective"]["name"], info.get("input", "image")
+    name, found = entry["objective"]["name"], info.input
     inputs = signatures.constant(name, "INPUTS", ("image",))
     if found not in inputs:
         own = place[0] == "pretrain" or entry["objective"] is not common.get("objective")
         where = (*place, "objective") if own else ("finetune", "objective")
-        what = f"{name} learns from {' or '.join(inputs)}, and {info.get('title')} is {found}"
+        what = f"{name} learns from {' or '.join(inputs)}, and {info.title} is {found}"
         yield (*where, "name"), what
 
 
-def _takes(place: tuple, model: dict[str, Any], info: dict[str, Any]) -> Problems:
+def _takes(place: tuple, model: dict[str, Any], info: DataInfo) -> Problems:
     """Whether a model takes such data."""
-    found, inputs = info.get("input", "image"), signatures.inputs(model["name"])
+    found, inputs = info.input, signatures.inputs(model["name"])
     if inputs and found not in inputs:
-        what = f"{model['name']} takes {' or '.join(inputs)}, and {info.get('title')} is {found}"
+        what = f"{model['name']} takes {' or '.join(inputs)}, and {info.title} is {found}"
         yield (*place, "model", "name"), what
 
 
 def _experiment(study: dict[str, Any], name: str, entry: dict[str, Any]) -> Problems:
     place = ("experiments", name)
-    info = _facts(study, entry)
+    info = _info(study, entry)
     yield from _fits(place, entry, study["finetune"], info)
     own = "model" in study["experiments"][name]
     yield from _takes(place if own else (), entry["model"], info)
@@ -127,21 +127,21 @@ def _experiment(study: dict[str, Any], name: str, entry: dict[str, Any]) -> Prob
     given = [key for key in ADAPTATIONS if entry.get(key)]
     if len(given) > 1:
         yield place, f"{' and '.join(given)} exclude each other: keep one"
-    labels, available = entry["labels_per_class"], info.get("labels_per_class")
+    labels, available = entry["labels_per_class"], info.labels_per_class
     at = place if "labels_per_class" in study["experiments"][name] else ("finetune",)
     examples = _examples(info)
     objective = entry["objective"]["name"]
     read = signatures.constant(objective, "FIELDS", ("label",))
     if labels != "all" and "label" not in read and signatures.constant(objective, "METRICS", ()):
         yield (*at, "labels_per_class"), f"{labels}: {objective} reads no labels; write all"
-    elif labels != "all" and "labels_per_class" not in info and "examples" in info:
+    elif labels != "all" and info.labels_per_class is None and info.examples:
         yield (*at, "labels_per_class"), f"{labels}: this data set has no classes; write all"
-    elif labels != "all" and available and labels > available:
+    elif labels != "all" and available is not None and labels > available:
         what = f"{labels} is more than the rarest class has: at most {available}, or all"
         yield (*at, "labels_per_class"), what
     else:
-        known = labels != "all" and "classes" in info
-        examples = labels * info["classes"] if known else examples
+        known = labels != "all" and info.has_labels
+        examples = labels * info.classes if known else examples
         yield from _steps(place, entry, examples, study)
 
 

@@ -134,7 +134,7 @@ class Plan:
             if source := tokenizer_source(entry):
                 entry, parents = _without(entry, "tokenizer"), {"tokenizer": self._prepared(source)}
             dataset = entry["dataset"]["name"]
-            if signatures.info(dataset).get("of_python"):
+            if signatures.info(dataset).depends_on_python:
                 entry = entry | {"python": platform.python_version()}
             made = self._add("prepare", dataset, None, entry, parents)
             self.prepared[name] = made

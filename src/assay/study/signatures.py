@@ -9,6 +9,7 @@ from typing import Any
 
 from assay import plugins
 from assay.runs import identity
+from assay.runs.data_info import DataInfo
 
 BOUNDS = {"Gt": ">", "Ge": ">=", "Lt": "<", "Le": "<="}
 PATHS = ("Path", "pathlib.Path")  # either of them in a union, too, stands for the user's files
@@ -42,22 +43,23 @@ class PluginError(ValueError):
 
 
 @cache
-def info(dataset: str) -> dict[str, Any]:
-    """What a data set's file states in its literal `INFO`.
+def info(dataset: str) -> DataInfo:
+    """Read what a data set's file states in its literal `INFO = DataInfo(...)`.
 
     Raises:
         PluginError: there is no such literal.
     """
     for node in _tree("dataset", dataset).body:
         if isinstance(node, ast.Assign) and ast.unparse(node.targets[0]) == "INFO":
+            if not isinstance(node.value, ast.Call) or ast.unparse(node.value.func) != "DataInfo":
+                raise _fault("dataset", dataset, "INFO is not DataInfo(...)")
             try:
-                found = ast.literal_eval(node.value)
-            except ValueError as error:
-                raise _fault("dataset", dataset, "INFO is not a plain literal") from error
-            if not isinstance(found, dict):
-                raise _fault("dataset", dataset, "INFO is not a dict")
-            return found
-    raise _fault("dataset", dataset, "it defines no INFO = {...}")
+                stated = {each.arg: ast.literal_eval(each.value) for each in node.value.keywords}
+                return DataInfo(**{"title": dataset, **stated})
+            except (ValueError, TypeError) as error:
+                what = f"INFO must be DataInfo with literal keyword arguments ({error})"
+                raise _fault("dataset", dataset, what) from error
+    raise _fault("dataset", dataset, "it defines no INFO = DataInfo(...)")
 
 
 @cache

@@ -21,6 +21,7 @@ from assay.data import split_files
 from assay.jobs.job import Job
 from assay.runs import artifacts, atomic_files
 from assay.runs.artifacts import HISTORY, WEIGHTS
+from assay.runs.data_info import DataInfo
 from assay.runs.errors import ExitCode, JobError
 from assay.training import adaptation, checkpoints, distributed, flops, optimizers, rng
 from assay.training.batches import HOST, Batches, InOrder, all_moved, as_input, home
@@ -48,7 +49,7 @@ class Trainer(pl.Trainer):
         return self.all_steps
 
 
-def build(settings: dict[str, Any], info: dict[str, Any], seed: int) -> pl.LightningModule:
+def build(settings: dict[str, Any], info: DataInfo, seed: int) -> pl.LightningModule:
     """Build an objective around a new backbone, both initialised from the seed.
 
     Raises:
@@ -64,7 +65,7 @@ def build(settings: dict[str, Any], info: dict[str, Any], seed: int) -> pl.Light
         raise JobError(str(error), ExitCode.CODE) from error
 
 
-def _backbone(name: str, info: dict[str, Any], settings: dict[str, Any]) -> torch.nn.Module:
+def _backbone(name: str, info: DataInfo, settings: dict[str, Any]) -> torch.nn.Module:
     if plugins.is_own("model", name):
         return importlib.import_module("assay.nn.user_modules").build(name, info, settings)
     first, target = plugins.split(name)
@@ -80,8 +81,7 @@ def read(job: Job, objective: pl.LightningModule, split: str) -> dict[str, Tenso
     Raises:
         JobError: the split is shorter than a window.
     """
-    info = job.parents["data"]["info"]
-    given = "tokens" if info.get("input") == "text" else "image"
+    given = job.info.input_field
     fields = [given if name == "input" else name for name in objective.FIELDS]
     found = split_files.read(job.file("data", artifacts.split(split)), fields)
     if given == "tokens" and found["tokens"].dim() == 1:
