@@ -38,7 +38,7 @@ if shutil.disk_usage(SOURCE).free < ROOM_FOR_CODE_BYTES:
     sys.dont_write_bytecode = True
     os.environ.update(PYTHONDONTWRITEBYTECODE="1")
 
-from assay.commands import explain
+from assay.commands import explain, preflight, reasons
 from assay.devices import cpu, gpus
 from assay.jobs import forkserver, launch
 from assay.runs import errors, identity, locks, records, supervision
@@ -242,32 +242,17 @@ def warm_up(jobs):
 
 def rehearse():
     """Refuse trainings that could not begin, before the first of several does."""
-    stages = TORCH_STAGES[:2]
-    due = [job for job in workflow.dag.needrun_jobs() if job.rule.name in stages]
-    if len(due) < 2 or not workflow.is_main_process:
+    if not workflow.is_main_process:
         return
-    folders = sorted({str(Path(job.output[0]).parent) for job in due})
-    given = identity.canonical({"study": STUDY, "folders": folders})
-    command = ["python", "-m", "assay.jobs.launch", "commands.preflight"]
+    due = {str(Path(job.output[0]).parent) for job in workflow.dag.needrun_jobs()}
     try:
-        done = subprocess.run(command, input=given, capture_output=True, text=True)
+        refused = preflight.run(PLAN, sorted(due & PLAN.by_folder.keys()))
     except KeyboardInterrupt:
         sys.exit("Stopped before the first job.")
-    if done.returncode:
-        return  # it is of help, and no condition
-    said = {
-        verdict: "\n".join(
-            f"  {', '.join(names)}: {why}" for why, names in found.items()
-        )
-        for verdict, found in json.loads(done.stdout.splitlines()[-1]).items()
-    }
-    if said["doubtful"]:
-        logger.warning(
-            f"A step of these trainings failed when it was tried:\n{said['doubtful']}"
-        )
-    if said["refused"]:
+    if refused:
         file = workflow.configfiles[0]
-        sys.exit(f"{file}: these trainings cannot begin:\n{said['refused']}")
+        lines = (f"  {', '.join(names)}: {why}" for why, names in refused.items())
+        sys.exit("\n".join([f"{file}: these trainings cannot start:", *lines]))
 
 
 def bear_full_disk():
@@ -411,8 +396,8 @@ def explanation():
     due = {str(Path(job.output[0]).parent): words(job) for job in jobs}
     page = None
     if PLAN.folder in due:
-        page = explain.of_report(PLAN, due) or due[PLAN.folder]
-    return explain.table(explain.reasons(PLAN, due), cores_in_all(), page)
+        page = reasons.report_reason(PLAN, due) or due[PLAN.folder]
+    return explain.table(reasons.reasons(PLAN, due), cores_in_all(), page)
 
 
 class Explained(logging.Formatter):

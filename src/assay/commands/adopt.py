@@ -1,103 +1,100 @@
-"""Accept: keep runs after a change of code that changes no result, without making them again."""
+"""`assay adopt`: keep complete runs after a change of code that does not change their results."""
 
 import os
 import shutil
-import sys
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from assay.commands import cli, replay, verify
+from assay.commands.cli import Answer
 from assay.devices import cpu
 from assay.runs import identity, locks, records
 from assay.study.plan import STAGES, Plan, Run
 
 
 @dataclass(frozen=True)
-class Verdict:
-    """What became of a run.
-
-    Attributes:
-        adopted: whether it stands under its new digest now.
-        why: in words.
-    """
+class Outcome:
+    """Whether a run was adopted, and how or why not."""
 
     run: Run
     adopted: bool
-    why: str
+    reason: str
 
 
-def adopt(study: Path = Path("config.yaml"), run: str | None = None, rounds: int = 2) -> None:
-    """Keep complete runs whose code alone has changed, where the new code gives the same bytes.
+def adopt(study: Path, run: str | None = None, intervals: int = 2) -> Answer:
+    """Keep complete runs of which only the code changed, if the new code gives the same bytes.
 
-    Each is begun again with the new code, in a folder aside. Where weights and metrics after each
-    of the first rounds are those that the run has recorded, it is adopted under its new digest, and
-    its record says so. Prepared data and evaluations are made again as a whole. Ends with exit code
-    1 where a run gives other results.
+    Each is started again with the new code in a temporary folder. If the weights and metrics after
+    each of the first validation intervals equal the recorded ones, the run is adopted: its files
+    are linked into the folder of its new hash. Prepared data and evaluations are replayed in full.
 
     Args:
         study: the study's file.
-        run: these runs alone: a stage, an experiment, or a path such as
-            `finetune/scratch_few/seed0`. A parent has to be adopted before its children.
-        rounds: how many to replay, from one validation to the next. What the new code does later
-            than that is not looked at.
+        run: a stage, an experiment or a run; None selects all. Parents are adopted first.
+        intervals: how many to replay. A change that acts only later is not detected.
     """
-    if rounds < 1:
-        sys.exit(f"--rounds {rounds}: at least one has to be replayed")
     plan = cli.read(study)
-    chosen = [r for r in cli.chosen(plan, run) if not Path(r.record).exists()]
-    if not chosen:
-        sys.exit("Nothing to accept: these runs are complete with the code as it is.")
-    with cli.alone():
-        verdicts = list(_judge(plan, chosen, rounds))
-    adopted = sum(verdict.adopted for verdict in verdicts)
-    print(f"{adopted} of {len(chosen)} runs adopted; snakemake makes the others.")
-    sys.exit(0 if adopted == len(chosen) else 1)
+    pending = [r for r in cli.select(plan, run) if not Path(r.record).exists()]
+    outcomes: list[Outcome] = []
+    with cli.exclusive():
+        for outcome in _outcomes(plan, pending, intervals):
+            cli.progress(f"{outcome.run.title}: {outcome.reason}")
+            outcomes.append(outcome)
+    adopted = sum(outcome.adopted for outcome in outcomes)
+    line = f"{adopted} of {len(pending)} runs adopted; snakemake runs the others."
+    if not pending:
+        line = "Nothing to adopt: these runs are complete with the current code."
+    data = [{**cli.describe(o.run), "adopted": o.adopted, "reason": o.reason} for o in outcomes]
+    return Answer([line], {"study": plan.name, "runs": data}, int(adopted < len(pending)))
 
 
-def _judge(plan: Plan, chosen: list[Run], rounds: int) -> Iterator[Verdict]:
-    """Replay and adopt, stage by stage, since children need their parents under the new digest."""
-    on_gpu = plan.study["device"] == "gpu"
+def _outcomes(plan: Plan, pending: list[Run], intervals: int) -> Iterator[Outcome]:
+    """Replay and adopt stage by stage, because children need their parents under the new hash."""
     width = plan.study["threads"] * plan.study["devices"]
-    side_by_side = 1 if on_gpu else max(1, cpu.available() // width)
+    parallel = 1 if plan.study["device"] == "gpu" else max(1, cpu.available() // width)
+    execution = {**plan.execution, "intervals": intervals}
     for stage in STAGES:
-        with ThreadPoolExecutor(side_by_side) as pool:
-            group = [run for run in chosen if run.stage == stage]
-            for verdict in pool.map(lambda run: _adopt_run(run, rounds), group):
-                print(f"{verdict.run.title}: {verdict.why}", flush=True)
-                yield verdict
+        with ThreadPoolExecutor(parallel) as pool:
+            group = [run for run in pending if run.stage == stage]
+            yield from pool.map(partial(_adopt_run, execution=execution), group)
 
 
-def _adopt_run(run: Run, rounds: int) -> Verdict:
+def _adopt_run(run: Run, execution: dict[str, Any]) -> Outcome:
     missing = [parent.title for parent in run.parents.values() if not Path(parent.record).exists()]
     if missing:
-        return Verdict(run, False, f"not adopted: its parent {missing[0]} has to be made first")
-    found = _before(run)
-    if found is None:
-        return Verdict(run, False, "not adopted: no complete run differs from it in code alone")
-    folder, record = found
+        return Outcome(run, False, f"not adopted: its parent {missing[0]} is incomplete")
+    earlier = _earlier(run)
+    if earlier is None:
+        return Outcome(run, False, "not adopted: no complete run differs from it only in code")
+    folder, record = earlier
     try:
-        with replay.made(run, rounds) as fresh:
-            other = list(_differences(run, folder, fresh, rounds))
-        if other:
-            return Verdict(run, False, f"not adopted: differs from {folder} {'; '.join(other)}")
-        replayed = "all of it"
-        if replay.is_training(run):
-            every = replay.rounds(folder)
-            replayed = f"{min(rounds, every)} of {every} rounds"
+        replayed = _replayed_part(run, folder, execution["intervals"])
+        with replay.rerun(run, execution) as fresh:
+            found = list(_differences(run, folder, fresh, execution["intervals"]))
+        if found:
+            return Outcome(run, False, f"not adopted: differs from {folder}: {'; '.join(found)}")
         _adopt(run, folder, record, replayed)
-    except replay.Failed as error:
-        return Verdict(run, False, f"not adopted: the new code fails: {error}")
+    except replay.ReplayError as error:
+        return Outcome(run, False, f"not adopted: the new code fails: {error}")
     except (OSError, records.CorruptRecord) as error:
-        return Verdict(run, False, f"not adopted: {error}")
-    return Verdict(run, True, f"adopted from {folder}, {replayed} replayed")
+        return Outcome(run, False, f"not adopted: {error}")
+    return Outcome(run, True, f"adopted from {folder}, {replayed} replayed")
 
 
-def _before(run: Run) -> tuple[Path, dict[str, Any]] | None:
-    """The latest complete run that differs from this one in code alone, its parents' included."""
+def _replayed_part(run: Run, folder: Path, intervals: int) -> str:
+    if not replay.is_training(run):
+        return "all of it"
+    count = len(replay.history(folder))
+    return f"{min(intervals, count)} of {count} validation intervals"
+
+
+def _earlier(run: Run) -> tuple[Path, dict[str, Any]] | None:
+    """Return the latest complete run that differs from this one, and its parents, only in code."""
     found = [
         (folder, record)
         for folder, record in records.readable(records.made(run.stage, run.name).get(run.seed, []))
@@ -107,7 +104,7 @@ def _before(run: Run) -> tuple[Path, dict[str, Any]] | None:
 
 
 def _same_parents(run: Run, record: dict[str, Any]) -> bool:
-    """Whether the parents are the same runs, or were adopted from them."""
+    """Return whether the parents in a record are a run's own, or were adopted as these."""
     if run.parents.keys() != record["parents"].keys():
         return False
     return all(
@@ -117,71 +114,67 @@ def _same_parents(run: Run, record: dict[str, Any]) -> bool:
 
 
 def _digests(run: Run) -> set[str]:
-    """A complete run's digest, and those that it was adopted from."""
+    """Return a complete run's hash, and the hashes that it was adopted from."""
     record = records.read(Path(run.folder))
     return {run.digest, *(entry["digest"] for entry in record.get("adopted", []))}
 
 
-def _differences(run: Run, before: Path, fresh: Path, rounds: int) -> Iterator[str]:
-    """What the new code makes otherwise, as far as it was replayed."""
-    if not replay.is_training(run) or rounds >= replay.rounds(before):
+def _differences(run: Run, before: Path, fresh: Path, intervals: int) -> Iterator[str]:
+    """Describe how the replayed part of a run differs from the earlier run."""
+    if not replay.is_training(run) or intervals >= len(replay.history(before)):
         yield from replay.differences(before, fresh)
         return
-    yield from replay.histories(before, fresh, rounds)
+    yield from replay.history_differences(before, fresh, intervals)
     old, new = records.read(before), records.read(fresh)
     for kind in ("files", "metrics"):
-        yield from replay.other_names(kind, old[kind], new[kind])
-    yield from replay.entries(old, new)
-    # Of its rounds, the replay must have chosen and written what the old code would have.
-    wanted = verify.of_training(fresh, old["monitor"])
-    if "weights" in wanted:
-        yield f"the weights that it keeps are {wanted['weights']}"
+        yield from replay.only_in_one(kind, old[kind], new[kind])
+    yield from replay.entry_differences(old, new)
+    # The replay must have kept the weights that the old code would keep after these intervals.
+    expected = verify.training_metrics(fresh, old["monitor"])
+    if "weights" in expected:
+        yield f"the weights that it keeps are {expected['weights']}"
         return
-    constant = {k: v for k, v in old["metrics"].items() if k not in wanted}
-    yield from replay.metrics(constant | _among(wanted, new["metrics"]), new["metrics"])
+    types = {name: type(value) for name, value in new["metrics"].items()}
+    of_history = {name: types[name](expected[name]) for name in types.keys() & expected.keys()}
+    constant = {name: old["metrics"][name] for name in old["metrics"].keys() - expected.keys()}
+    yield from replay.metric_differences(constant | of_history, new["metrics"])
 
 
-def _among(wanted: dict[str, Any], metrics: dict[str, Any]) -> dict[str, Any]:
-    """What metrics should be, in their own types."""
-    return {name: type(metrics[name])(value) for name, value in wanted.items() if name in metrics}
-
-
-def _adopt(run: Run, folder: Path, record: dict[str, Any], replayed: str) -> None:
-    """Let a run's files stand under its new digest as well, with a record that tells of it."""
-    new = Path(run.folder)
-    with locks.hold(new / records.LOCK, print):
+def _adopt(run: Run, earlier: Path, record: dict[str, Any], replayed: str) -> None:
+    """Link the files of an earlier run into the folder of the new hash, and write a record."""
+    folder = Path(run.folder)
+    with locks.hold(folder / records.LOCK, cli.progress):
         for name in record["files"]:
-            _link(records.intact(folder, record, name), new / name)
+            _link(records.intact(earlier, record, name), folder / name)
         for name in records.UNHASHED - {records.RECORD, records.FAILURE}:
-            if (folder / name).exists():
-                shutil.copyfile(folder / name, new / name)
-        adopted = {
-            "folder": str(folder),
-            "digest": record["digest"],
-            "replayed": replayed,
-            "on": datetime.now(UTC).isoformat(timespec="seconds"),
-        }
-        kept = {name: value for name, value in record.items() if name not in ("checksum", "files")}
-        records.write(
-            new,
-            kept
-            | {
-                "digest": run.digest,
-                "parents": {
-                    role: {
-                        **record["parents"][role],
-                        "folder": parent.folder,
-                        "digest": parent.digest,
-                    }
-                    for role, parent in run.parents.items()
-                },
-                "code": identity.code(*identity.modules(run.stage, run.settings)),
-                "adopted": [*record.get("adopted", []), adopted],
-            },
-        )
-        shutil.rmtree(new / records.RESUME)
-        for path in new.iterdir():
-            path.touch()  # Snakemake has no notes of it, and wants it newer than its parents
+            if (earlier / name).exists():
+                shutil.copyfile(earlier / name, folder / name)
+        records.write(folder, _adopted_record(run, earlier, record, replayed))
+        shutil.rmtree(folder / records.RESUME)
+        for path in folder.iterdir():
+            path.touch()  # Snakemake has no metadata of it, and expects it newer than its parents
+
+
+def _adopted_record(
+    run: Run, earlier: Path, record: dict[str, Any], replayed: str
+) -> dict[str, Any]:
+    adoption = {
+        "folder": str(earlier),
+        "digest": record["digest"],
+        "replayed": replayed,
+        "on": datetime.now(UTC).isoformat(timespec="seconds"),
+    }
+    parents = {
+        role: {**record["parents"][role], "folder": parent.folder, "digest": parent.digest}
+        for role, parent in run.parents.items()
+    }
+    changed = {
+        "digest": run.digest,
+        "parents": parents,
+        "code": identity.code(*identity.modules(run.stage, run.settings)),
+        "adopted": [*record.get("adopted", []), adoption],
+    }
+    return {k: v for k, v in record.items() if k not in ("checksum", "files")} | changed
 
 
 def _link(source: Path, target: Path) -> None:
@@ -191,9 +184,3 @@ def _link(source: Path, target: Path) -> None:
         os.link(source, target)
     except OSError:  # another file system, or one without links
         shutil.copyfile(source, target)
-
-
-if __name__ == "__main__":
-    from jsonargparse import auto_cli
-
-    auto_cli(adopt, as_positional=False)

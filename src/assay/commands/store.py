@@ -1,121 +1,133 @@
-"""Store: what results/ holds, and which of it no study refers to any more."""
+"""`assay store`: show what results/ contains, and delete runs that no study uses any more."""
 
 import re
 import shutil
-import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 from assay.commands import cli
+from assay.commands.cli import Answer
 from assay.runs import identity, locks, records
-from assay.study import loading, plan
+from assay.runs.units import size
+from assay.study import plan
 from assay.study.plan import Plan
 
-STUDIES = "workflow/studies"
 LEAF = re.compile(r"(seed\d+-)?[0-9a-f]{16}")
 
 
 @dataclass(frozen=True)
-class Held:
-    """A run's folder.
+class StoredRun:
+    """A run's folder below results/.
 
     Attributes:
-        studies: the names of those that refer to it.
+        studies: the names of the studies that use it.
         complete: whether it has a record.
-        size_bytes: of each file, by its inode: adopted runs share their files.
-        used: when a file of it was last written.
+        bytes_by_inode: the sizes of its files; adopted runs share files.
+        written: when one of its files was last written.
     """
 
     folder: Path
     studies: tuple[str, ...]
     complete: bool
-    size_bytes: dict[int, int]
-    used: datetime
+    bytes_by_inode: dict[int, int]
+    written: datetime
 
 
-def store(
-    studies: list[Path] | None = None,
-    remove: bool = False,
-    yes: bool = False,
-) -> None:
-    """Show what results/ holds, and which runs no study refers to any more.
+def store(study: list[Path], remove: bool = False, yes: bool = False) -> Answer:
+    """Show what results/ contains, and which runs no study uses any more.
 
-    A study is config.yaml, a file of workflow/studies/, and one that --studies names. Of a study
-    whose file is somewhere else, the runs of its last snakemake count.
+    The studies are config.yaml, the files of workflow/studies/ and those in `study`. Of a study
+    whose file is somewhere else, the runs of its last snakemake count as used.
 
     Args:
-        studies: further files, such as `[mine.yaml, other/study.yaml]`.
-        remove: delete the runs that no study refers to, after a question.
+        study: files of further studies.
+        remove: delete the runs that no study uses, after a question.
         yes: do not ask.
     """
-    held = look(*_studies(studies or []))
-    print("\n".join(overview(held)))
-    if remove:
-        _remove([run for run in held if not run.studies], yes)
+    stored = inventory(*_studies(study))
+    unused = [run for run in stored if not run.studies]
+    lines = list(overview(stored))
+    deleted: list[StoredRun] = []
+    if remove and unused:
+        with cli.exclusive():
+            if not yes:
+                cli.progress("\n".join(lines))
+                lines = []
+                cli.confirm(f"Delete these {len(unused)} runs, {_size(unused)}?")
+            deleted = [run for run in unused if _delete(run.folder)]
+        lines.append(f"Deleted {len(deleted)} runs, {_size(deleted)}.")
+    folders = {run.folder for run in deleted}
+    data = [{**_describe(run), "deleted": run.folder in folders} for run in stored]
+    return Answer(lines, {"runs": data})
 
 
-def look(plans: list[Plan], edited: dict[str, float]) -> list[Held]:
-    """Every run's folder below results/, and who refers to it.
+def inventory(plans: list[Plan], edited: dict[str, float]) -> list[StoredRun]:
+    """Return every run below results/, with the studies that use it.
 
     Args:
-        plans: of the studies that are known.
-        edited: their names -> when their files were last edited. What a snakemake has run since
-            then, by `--config` perhaps, counts as well.
+        plans: of the known studies.
+        edited: name of a study -> when its file was last edited. What snakemake has run since
+            then, perhaps with `--config`, counts as used as well.
     """
-    wanted: dict[str, list[str]] = {}
+    users: dict[str, list[str]] = {}
     for one in plans:
         for run in one.runs:
-            wanted.setdefault(run.folder, []).append(one.name)
+            users.setdefault(run.folder, []).append(one.name)
     for link in Path(plan.LINKS).glob("*/**/*"):
         name = link.relative_to(plan.LINKS).parts[0]
         if link.is_symlink() and link.lstat().st_mtime > edited.get(name, 0):
             folder = Path("results", *link.readlink().parts[-3:])
-            wanted.setdefault(str(folder), []).append(name)
-    return [_held(folder, wanted.get(str(folder), [])) for folder in _folders()]
+            users.setdefault(str(folder), []).append(name)
+    return [_stored(folder, users.get(str(folder), [])) for folder in _folders()]
 
 
-def overview(held: list[Held]) -> Iterator[str]:
-    """Lines for a terminal."""
-    if not held:
-        yield "results/ holds no run yet."
+def overview(stored: list[StoredRun]) -> Iterator[str]:
+    """Yield lines for a terminal: runs and bytes per stage and study, then each unused run."""
+    if not stored:
+        yield "results/ contains no run yet."
         return
     yield f"{'':24}{'runs':>6}{'size':>12}"
     for stage in plan.STAGES:
-        yield _line(f"results/{stage}", [run for run in held if run.folder.parts[1] == stage])
-    yield _line("in all", held)
-    for name in sorted({name for run in held for name in run.studies}):
-        yield _line(f"study {name}", [run for run in held if name in run.studies])
-    free = [run for run in held if not run.studies]
-    yield _line("no study refers to", free)
-    for run in free:
-        state = "" if run.complete else ", not complete"
-        yield f"  {run.folder}  {size([run])}, of {run.used:%Y-%m-%d %H:%M}{state}"
+        yield _line(f"results/{stage}", [run for run in stored if run.folder.parts[1] == stage])
+    yield _line("total", stored)
+    for name in sorted({name for run in stored for name in run.studies}):
+        yield _line(f"study {name}", [run for run in stored if name in run.studies])
+    unused = [run for run in stored if not run.studies]
+    yield _line("unused", unused)
+    for run in unused:
+        state = "" if run.complete else ", incomplete"
+        yield f"  {run.folder}  {_size([run])}, last written {run.written:%Y-%m-%d %H:%M}{state}"
 
 
-def size(held: list[Held]) -> str:
-    """What runs take on the disk, such as `1.2 MB`."""
-    count: float = sum({k: v for run in held for k, v in run.size_bytes.items()}.values())
-    for unit in ("B", "kB", "MB", "GB"):
-        if count < 1000:
-            return f"{count:.0f} B" if unit == "B" else f"{count:.1f} {unit}"
-        count /= 1000
-    return f"{count:.1f} TB"
+def _describe(run: StoredRun) -> dict[str, Any]:
+    return {
+        "folder": str(run.folder),
+        "studies": run.studies,
+        "complete": run.complete,
+        "bytes": sum(run.bytes_by_inode.values()),
+        "written": run.written.isoformat(timespec="seconds"),
+    }
+
+
+def _size(runs: list[StoredRun]) -> str:
+    return size(sum({k: v for run in runs for k, v in run.bytes_by_inode.items()}.values()))
 
 
 def _studies(further: list[Path]) -> tuple[list[Plan], dict[str, float]]:
-    """The plans of all studies, with a GPU and without, and when their files were edited."""
+    """Return the plans of all studies, for CPU and GPU, and when their files were edited."""
     edited: dict[str, float] = {}
-    beside = [Path("config.yaml"), *sorted(Path(STUDIES).glob("*.yaml"))]
     plans = []
-    for path in dict.fromkeys([*(path for path in beside if path.exists()), *further]):
+    for path in dict.fromkeys([*cli.study_files(), *further]):
         try:
-            found = loading.read(path)
-            plans += [Plan({**found, "device": device}) for device in ("cpu", "gpu")]
-        except (loading.StudyError, identity.CodeError) as error:
-            sys.exit(f"{error}\nNothing can be said of the runs before that is mended.")
-        edited[found["study"]] = path.stat().st_mtime
+            study = cli.read_study(path)
+            plans += [Plan({**study, "device": device}) for device in ("cpu", "gpu")]
+        except (cli.CommandError, identity.CodeError) as error:
+            message = f"{error}\nFix this study first: which runs it uses is unknown."
+            raise cli.CommandError(message) from error
+        edited[study["study"]] = path.stat().st_mtime
     return plans, edited
 
 
@@ -126,9 +138,9 @@ def _folders() -> Iterator[Path]:
                 yield folder
 
 
-def _held(folder: Path, studies: list[str]) -> Held:
+def _stored(folder: Path, studies: list[str]) -> StoredRun:
     found = [path.stat() for path in folder.rglob("*") if path.is_file()]
-    return Held(
+    return StoredRun(
         folder,
         tuple(dict.fromkeys(studies)),
         (folder / records.RECORD).exists(),
@@ -137,41 +149,24 @@ def _held(folder: Path, studies: list[str]) -> Held:
     )
 
 
-def _line(name: str, held: list[Held]) -> str:
-    return f"{name:24}{len(held):>6}{size(held):>12}"
-
-
-def _remove(free: list[Held], yes: bool) -> None:
-    if not free:
-        return
-    with cli.alone():
-        if not cli.agreed(f"Delete these {len(free)} runs, {size(free)}?", yes):
-            sys.exit("Nothing was deleted.")
-        deleted = [run for run in free if _delete(run.folder)]
-    print(f"Deleted {len(deleted)} runs, {size(deleted)}.")
+def _line(name: str, runs: list[StoredRun]) -> str:
+    return f"{name:24}{len(runs):>6}{_size(runs):>12}"
 
 
 def _delete(folder: Path) -> bool:
-    """Delete a run unless a process is at work on it."""
+    """Delete a run unless a process is working on it."""
     lock = folder / records.LOCK
     try:
         held = locks.take(lock)
         if held is None:
-            print(f"{folder}: kept, for {locks.holder(lock)} is at work on it")
+            cli.progress(f"{folder}: kept, because {locks.holder(lock)} is working on it")
             return False
         with held:
-            if (folder / records.RECORD).is_file():
-                (folder / records.RECORD).unlink()  # what is left is no complete run
+            (folder / records.RECORD).unlink(missing_ok=True)  # the rest is no complete run
             shutil.rmtree(folder)
     except OSError as error:
-        print(f"{folder}: cannot be deleted: {error.strerror}")
+        cli.progress(f"{folder}: cannot be deleted: {error.strerror}")
         return False
     if not any(folder.parent.iterdir()):
         folder.parent.rmdir()
     return True
-
-
-if __name__ == "__main__":
-    from jsonargparse import auto_cli
-
-    auto_cli(store, as_positional=False)

@@ -27,7 +27,7 @@ from assay.jobs.launch import ENDED, STARTED, run, send
 from assay.runs import identity, supervision
 
 STAGES = ("assay.pretrain", "assay.finetune", "assay.evaluate", "assay.report")
-LOADED = ("jsonargparse", "docstring_parser", *STAGES, "assay.commands.preflight")
+LOADED = ("jsonargparse", "docstring_parser", *STAGES, "assay.commands.meta_build")
 CREDENTIALS = struct.Struct("3i")  # process, user and group
 LOOK_SECONDS = 0.3
 WAITING = 128  # jobs that may ask while the packages are being loaded
