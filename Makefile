@@ -21,7 +21,7 @@ PLUGIN := .venv/slurm-$(shell cksum < requirements-slurm.lock | cut -d ' ' -f 1)
 EXTRAS := .venv/extras-$(shell cksum < requirements-extras.lock | cut -d ' ' -f 1)
 OF_STUDY := $(if $(STUDY),--study "$(STUDY)")
 
-.PHONY: help report plan why verify accept store clean-store test test-all test-slurm test-extras extras slurm fuzz lint lock environment clean-environment
+.PHONY: help report plan explain verify adopt store test test-all test-slurm test-extras extras slurm fuzz lint lock environment clean-environment
 
 help: ## show this list
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' Makefile | expand -t 20
@@ -29,23 +29,20 @@ help: ## show this list
 report: environment ## run the study of config.yaml and write its report; ARGUMENTS goes to snakemake
 	@$(INSIDE) snakemake $(ARGUMENTS)
 
-plan: environment ## tell what would run, because of which change, and for how long; STUDY=file
-	@$(INSIDE) python -m assay.commands.explain $(OF_STUDY) $(ARGUMENTS)
+plan: environment ## show what would run, which change caused it and how long it takes; STUDY=file
+	@$(INSIDE) assay plan $(OF_STUDY) $(ARGUMENTS)
 
-why: environment ## the same of RUN=finetune/scratch_few/seed0 alone, in full
-	@$(INSIDE) python -m assay.commands.explain $(OF_STUDY) --run "$(RUN)" $(ARGUMENTS)
+explain: environment ## the same for RUN=finetune/scratch_few/seed0, in full
+	@$(INSIDE) assay explain $(OF_STUDY) $(RUN) $(ARGUMENTS)
 
-verify: environment ## derive each number of the report again; RUN=... makes those runs again as well
-	@$(INSIDE) python -m assay.commands.verify $(OF_STUDY) $(if $(RUN),--replay "$(RUN)") $(ARGUMENTS)
+verify: environment ## derive each number of the report again; RUN=... also runs those again
+	@$(INSIDE) assay verify $(OF_STUDY) $(if $(RUN),--replay $(RUN)) $(ARGUMENTS)
 
-accept: environment ## keep runs that a change of code leaves alike; RUN=..., ARGUMENTS="--rounds 5"
-	@$(INSIDE) python -m assay.commands.adopt $(OF_STUDY) $(if $(RUN),--run "$(RUN)") $(ARGUMENTS)
+adopt: environment ## keep runs that a refactoring does not change; RUN=..., ARGUMENTS="--intervals 5"
+	@$(INSIDE) assay adopt $(OF_STUDY) $(RUN) $(ARGUMENTS)
 
-store: environment ## show what results/ holds, and what no study refers to any more
-	@$(INSIDE) python -m assay.commands.store $(ARGUMENTS)
-
-clean-store: environment ## delete runs that no study refers to any more, after a question
-	@$(INSIDE) python -m assay.commands.store --remove true $(ARGUMENTS)
+store: environment ## show what results/ contains; ARGUMENTS=--remove deletes runs that no study uses
+	@$(INSIDE) assay store $(OF_STUDY) $(ARGUMENTS)
 
 test: environment ## run the fast tests; ARGUMENTS goes to pytest
 	@$(INSIDE) python -m pytest -n auto -m "not slow" $(ARGUMENTS)

@@ -177,7 +177,7 @@ def test_metrics_that_are_no_numbers_are_named(copy: Checkout, body: str, what: 
 def test_a_syntax_error_anywhere_is_told_before_anything_runs(copy: Checkout, path: str) -> None:
     with (copy.folder / "src/assay" / path).open("a") as file:
         file.write("\ndef (\n")
-    for words in (("snakemake", "-n"), ("python", "-m", "assay.commands.explain")):
+    for words in (("snakemake", "-n"), ("python", "-m", "assay", "plan")):
         done = copy.run(*words)
         assert done.returncode == 1
         assert f"src/assay/{path}, line" in done.stdout + done.stderr

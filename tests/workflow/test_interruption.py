@@ -76,7 +76,7 @@ def test_a_second_snakemake_says_who_is_running_and_stops(long: Checkout) -> Non
     assert f"Another snakemake is running in this folder: process {process.pid}" in second.stderr
     assert "Traceback" not in second.stderr
     assert long.run("snakemake", "-n").returncode == 0
-    removing = long.run("python", "-m", "assay.commands.store", "--remove", "true", "--yes", "true")
+    removing = long.run("python", "-m", "assay", "store", "--remove", "--yes")
     assert "Deleted" not in removing.stdout
     assert process.wait(60) == 0
     assert attempts(long) == 1

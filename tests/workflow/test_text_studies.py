@@ -155,7 +155,7 @@ def test_each_of_several_data_sets_of_one_kind_has_a_link_that_one_may_type(
     assert sorted(link.resolve() for link in links) == runs
     written.snakemake(str(links[0].relative_to(written.folder)), "-n")
     monkeypatch.chdir(written.folder)
-    assert all(held.studies == ("texts",) for held in store.look([], {}))
+    assert all(held.studies == ("texts",) for held in store.inventory([], {}))
 
 
 def test_low_ranks_train_few_parameters_and_the_report_says_how_many(written: Checkout) -> None:
@@ -168,7 +168,7 @@ def test_low_ranks_train_few_parameters_and_the_report_says_how_many(written: Ch
 
 
 def test_numbers_of_a_study_of_texts_can_be_derived_again(written: Checkout) -> None:
-    done = written.run("python", "-m", "assay.commands.verify")
+    done = written.run("python", "-m", "assay", "verify")
     assert done.returncode == 0, done.stdout + done.stderr
 
 

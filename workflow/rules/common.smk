@@ -244,7 +244,8 @@ def rehearse():
     """Refuse trainings that could not begin, before the first of several does."""
     if not workflow.is_main_process:
         return
-    due = {str(Path(job.output[0]).parent) for job in workflow.dag.needrun_jobs()}
+    jobs = (job for job in workflow.dag.needrun_jobs() if job.output)
+    due = {str(Path(job.output[0]).parent) for job in jobs}
     try:
         refused = preflight.run(PLAN, sorted(due & PLAN.by_folder.keys()))
     except KeyboardInterrupt:

@@ -76,10 +76,11 @@ def _name(file: Path) -> str | None:
 def _tidy(found: tables.Tables) -> pd.DataFrame:
     """Return the report's results with the settings in which experiments differ, and hashes."""
     results = found.results.drop(columns=INTERNAL, errors="ignore")
+    results = results.sort_values(["experiment", "seed"], ignore_index=True)
     settings = {name: flatten(entry) for name, entry in found.study["experiments"].items()}
     keys = [
         key
-        for key in dict.fromkeys(key for entry in settings.values() for key in entry)
+        for key in sorted({key for entry in settings.values() for key in entry})
         if key not in results and len({repr(entry.get(key)) for entry in settings.values()}) > 1
     ]
     for column, key in enumerate(keys, start=2):
