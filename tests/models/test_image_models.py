@@ -37,7 +37,8 @@ DECODER = {"decoder_layers": 1, "decoder_heads": 2, "decoder_width": 8}
 AUTOENCODER = {"masked_fraction": 0.6, **DECODER, "normalised": True}
 OBJECTIVES = {
     "classification": {
-        "label_smoothing": 0.1, "augmentation": 0.5, "horizontal_flip": True, "random_crop_padding": 2,
+        "label_smoothing": 0.1, "augmentation": 0.5, "horizontal_flip": True,
+        "random_crop_padding": 2,
     },
     "vicreg": {
         "embedding": 8, "invariance": 25.0, "variance": 25.0, "covariance": 1.0,
@@ -89,7 +90,12 @@ def test_blocks_hold_each_parameter_between_the_stem_and_the_last_norm_in_order(
     inside = [place[id(one)] for block in built.blocks for one in block.parameters()]
     assert inside == list(range(inside[0], inside[-1] + 1))
     outside = {name for index, (name, _) in enumerate(named) if index not in inside}
-    assert {name.split(".")[0] for name in outside} <= {"positions", "token", "projection", "norm"}
+    assert {name.split(".")[0] for name in outside} <= {
+        "position_embedding",
+        "class_token",
+        "patch_embedding",
+        "norm",
+    }
     assert [name for name, _ in named[inside[-1] + 1 :]] == (
         ["norm.weight", "norm.bias"] if model.startswith("vit") else []
     )
@@ -101,7 +107,7 @@ def test_weights_of_earlier_networks_keep_their_names() -> None:
         f"stages.{number}.{name}" for number in range(4) for name in stage
     ]
     names = set(network("resnet").state_dict())
-    assert {"stages.0.0.weight", "stages.0.1.running_mean", "stages.2.change.1.0.weight"} <= names
+    assert {"stages.0.0.weight", "stages.0.1.running_mean", "stages.2.branch.1.0.weight"} <= names
     assert len(names) == 8 * 6
 
 
@@ -114,7 +120,7 @@ def test_a_grey_image_has_the_same_features_with_another_number_of_channels(
     with torch.no_grad():
         for weight in old.parameters():
             weight.add_(0.1)
-    new.load_state_dict(new.fitted(old.state_dict()))
+    new.load_state_dict(new.adapt_weights(old.state_dict()))
     grey = images(2, (1, 16, 12))
     expected = old(grey.expand(-1, before, -1, -1))
     torch.testing.assert_close(new(grey.expand(-1, after, -1, -1)), expected)
@@ -123,32 +129,34 @@ def test_a_grey_image_has_the_same_features_with_another_number_of_channels(
 def test_positions_of_the_same_grid_stay_and_others_are_interpolated() -> None:
     old, larger = network("vit", (3, 16, 12)), network("vit", (3, 24, 32))
     weights = old.state_dict()
-    assert torch.equal(old.fitted(weights)["positions"], weights["positions"])
-    fitted = larger.fitted(weights)
-    larger.load_state_dict(fitted)
-    assert fitted["positions"].shape == (6, 8, 16)
+    assert torch.equal(
+        old.adapt_weights(weights)["position_embedding"], weights["position_embedding"]
+    )
+    adapted = larger.adapt_weights(weights)
+    larger.load_state_dict(adapted)
+    assert adapted["position_embedding"].shape == (6, 8, 16)
     assert larger(images(2, (3, 24, 32))).isfinite().all()
-    flat = weight_resizing.to_grid(torch.full((3, 4, 5), 0.7), 7, 2)
+    flat = weight_resizing.resample_positions(torch.full((3, 4, 5), 0.7), 7, 2)
     torch.testing.assert_close(flat, torch.full((7, 2, 5), 0.7))
     ramp = torch.arange(4.0).view(1, 4, 1).expand(4, 4, 1)
-    finer = weight_resizing.to_grid(ramp, 4, 8)[0, :, 0]
+    finer = weight_resizing.resample_positions(ramp, 4, 8)[0, :, 0]
     assert (finer.diff() > 0).all()  # columns did not become rows
 
 
 def test_weights_of_other_patches_are_refused() -> None:
     coarse = plugins.load("model", "vit").build(INFO, **{**VIT, "patch_pixels": 2}, pool="mean")
     with pytest.raises(JobError, match="patches of 4 pixels, this one of 2: set patch_pixels: 4"):
-        coarse.fitted(network("vit").state_dict())
+        coarse.adapt_weights(network("vit").state_dict())
 
 
 @pytest.mark.parametrize(
     ("model", "changes", "words"),
     [
-        ("vit", {"patch_pixels": 5}, "16 x 12 pixels: a divisor of 4 is needed"),
-        ("vit", {"heads": 3}, "width is 16: a multiple of 4 and of heads"),
-        ("vit", {"width": 6}, "width is 6: a multiple of 4 and of heads"),
-        ("mlp", {"widths": []}, "a number above 0 for each layer"),
-        ("mlp", {"widths": [4, 0]}, "a number above 0 for each layer"),
+        ("vit", {"patch_pixels": 5}, "16 x 12 pixels: choose a divisor of 4"),
+        ("vit", {"heads": 3}, "width is 16: choose a multiple of 4 and of heads"),
+        ("vit", {"width": 6}, "width is 6: choose a multiple of 4 and of heads"),
+        ("mlp", {"widths": []}, "list a number above 0 for each layer"),
+        ("mlp", {"widths": [4, 0]}, "list a number above 0 for each layer"),
     ],
 )
 def test_a_network_that_cannot_be_built_says_why(model: str, changes: dict, words: str) -> None:
@@ -158,9 +166,9 @@ def test_a_network_that_cannot_be_built_says_why(model: str, changes: dict, word
 
 
 def test_positions_in_a_grid_are_all_different() -> None:
-    from assay.models.vit import sine_cosine
+    from assay.models.vit import sine_cosine_positions
 
-    flat = sine_cosine(5, 7, 12).flatten(0, 1)
+    flat = sine_cosine_positions(5, 7, 12).flatten(0, 1)
     assert flat.shape == (35, 12)
     assert (torch.cdist(flat, flat) + torch.eye(35)).min() > 1e-2
 
@@ -246,7 +254,7 @@ def test_the_contrastive_loss_is_that_of_its_definition_on_any_number_of_devices
     first, second = functional.normalize(drawn, dim=3)
     everyone = torch.cat([first, second], 1).flatten(0, 1)
     losses = [
-        simclr.contrast(torch.cat([first[rank], second[rank]]), everyone, rank, temperature)
+        simclr.nt_xent(torch.cat([first[rank], second[rank]]), everyone, rank, temperature)
         for rank in range(ranks)
     ]
     expected = naive_contrast(first.flatten(0, 1), second.flatten(0, 1), temperature)
@@ -321,8 +329,8 @@ def test_hidden_patches_do_not_reach_the_encoder_and_they_alone_count(
     encoded, targets = [], []
     encode = module.backbone.encode
     module.backbone.encode = lambda patches: encoded.append(encode(patches)) or encoded[-1]
-    paint = module._painted
-    module._painted = lambda *places: targets.append(places) or paint(*places)
+    paint = module._reconstruct
+    module._reconstruct = lambda *places: targets.append(places) or paint(*places)
 
     def loss(seen: Tensor) -> Tensor:
         torch.manual_seed(5)
@@ -359,14 +367,14 @@ def test_gradients_reach_each_weight_of_an_autoencoder() -> None:
 @pytest.mark.parametrize("fraction", [0.001, 0.999])
 def test_something_is_hidden_and_something_visible(fraction: float) -> None:
     module = autoencoder(masked_fraction=fraction)
-    assert module.hidden == (1 if fraction < 0.5 else 11)
+    assert module.masked_count == (1 if fraction < 0.5 else 11)
     assert module._loss(images(2)).isfinite()
 
 
 def test_a_masked_autoencoder_names_the_network_that_it_needs() -> None:
-    with pytest.raises(JobError, match="ConvolutionalNetwork has not: choose model vit"):
+    with pytest.raises(JobError, match="CNN does not have: choose model vit"):
         MaskedAutoencoder(network("cnn"), INFO, **AUTOENCODER)
-    with pytest.raises(JobError, match="a single patch: choose smaller patch_pixels"):
+    with pytest.raises(JobError, match="a single patch: reduce the model's patch_pixels"):
         MaskedAutoencoder(network("vit", (3, 4, 4)), DataInfo(shape=(3, 4, 4)), **AUTOENCODER)
-    with pytest.raises(JobError, match="decoder_width is 6: a multiple of 4"):
+    with pytest.raises(JobError, match="decoder_width is 6: choose a multiple of 4"):
         autoencoder(decoder_width=6)

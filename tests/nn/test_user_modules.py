@@ -230,9 +230,11 @@ def test_a_users_language_model_keeps_its_logits_and_its_context() -> None:
 def test_weights_are_made_to_fit_by_a_users_own_method() -> None:
     backbone = brought("SmallNet", width=4)
     weights = backbone.state_dict()
-    assert backbone.fitted(weights) is weights
-    backbone.network.fitted = lambda found: {name: 2 * tensor for name, tensor in found.items()}
-    doubled = backbone.fitted(weights)
+    assert backbone.adapt_weights(weights) is weights
+    backbone.network.adapt_weights = lambda found: {
+        name: 2 * tensor for name, tensor in found.items()
+    }
+    doubled = backbone.adapt_weights(weights)
     assert torch.equal(doubled["network.stem.weight"], 2 * weights["network.stem.weight"])
 
 
@@ -250,16 +252,20 @@ def test_the_trial_of_a_network_leaves_no_trace() -> None:
 @pytest.mark.parametrize(
     ("name", "settings", "words"),
     [
-        ("my_package.nets:SmallNet", {}, "there is no module my_package.nets: put it below src/"),
-        ("no_package.nets:SmallNet", {}, "there is no module no_package: put it below src/"),
+        ("my_package.nets:SmallNet", {}, "there is no module my_package.nets: put it into src/"),
+        ("no_package.nets:SmallNet", {}, "there is no module no_package: put it into src/"),
         ("my_package.broken:Net", {}, "my_package.broken imports no_such_library, which is not"),
         ("my_package.networks:BigNet", {}, "my_package.networks has no BigNet"),
-        ("my_package.networks:constant", {}, "constant is no class and no function"),
+        ("my_package.networks:constant", {}, "constant is neither a class nor a function"),
         ("my_package.networks:SmallNet", {}, "missing a required argument: 'width'"),
         ("my_package.networks:SmallNet", {"size": 3, "width": 2}, "unexpected keyword argument"),
-        ("my_package.networks:pair", {}, "its forward gives tuple: a tensor (n, features)"),
-        ("my_package.networks:flat", {}, "gives (1, 96, 32) of torch.float32 for (1, 3, 32, 32)"),
-        ("my_package.networks:nothing", {}, "gives int: a torch.nn.Module is needed"),
+        (
+            "my_package.networks:pair",
+            {},
+            "its forward returns tuple: return a tensor (n, features)",
+        ),
+        ("my_package.networks:flat", {}, "returns (1, 96, 32) of torch.float32 for (1, 3, 32, 32)"),
+        ("my_package.networks:nothing", {}, "returns int: return a torch.nn.Module"),
     ],
 )
 def test_a_mistake_in_a_users_network_is_told_in_one_line(
@@ -407,7 +413,7 @@ def test_what_a_users_module_has_pretrained_is_fine_tuned_by_classification() ->
 def made(name: str, backbone: nn.Module | None = None, **changes: object) -> Lightning:
     settings = lit(name, **changes)["objective"]
     del settings["name"]
-    return Lightning(backbone or none.Nothing(), DataInfo(shape=(1, 8, 8), classes=3), **settings)
+    return Lightning(backbone or none.NoNetwork(), DataInfo(shape=(1, 8, 8), classes=3), **settings)
 
 
 def test_a_part_of_a_users_module_can_be_its_backbone() -> None:

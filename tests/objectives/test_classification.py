@@ -133,7 +133,7 @@ def test_changes_of_images_are_refused_for_texts(change: dict) -> None:
 
 
 def test_data_without_labels_are_refused_in_words() -> None:
-    with pytest.raises(JobError, match="it learns labels, and the data have none"):
+    with pytest.raises(JobError, match="needs labels, and the data set has none"):
         Classification(reader(), DataInfo(input="text"), label_smoothing=0.0, augmentation=0.0)
     with pytest.raises(JobError, match="labels_per_class: 3: the objective reads no labels"):
         finetune.subsample_labels({"tokens": torch.zeros(4, 2)}, 3, 0)

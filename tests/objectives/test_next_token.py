@@ -21,8 +21,8 @@ from assay.training import flops, rng
 
 POSITIONS = ("rotary", "learned")
 SMALL: dict[str, Any] = {
-    "layers": 2, "heads": 2, "width": 16, "context_length": 12, "positions": "rotary", "dropout": 0.0,
-    "tie_embeddings": True,
+    "layers": 2, "heads": 2, "width": 16, "context_length": 12, "positions": "rotary",
+    "dropout": 0.0, "tie_embeddings": True,
 }  # fmt: skip
 LETTERS = "abcdefgh \n"
 INFO = DataInfo(
@@ -31,7 +31,7 @@ INFO = DataInfo(
 )  # fmt: skip
 
 
-def network(vocab_size: int = INFO.vocab_size, seed: int = 0, **changes: Any) -> gpt.Gpt:
+def network(vocab_size: int = INFO.vocab_size, seed: int = 0, **changes: Any) -> gpt.GPT:
     torch.manual_seed(seed)
     return gpt.build(DataInfo(vocab_size=vocab_size), **(SMALL | changes)).eval()
 
@@ -80,12 +80,12 @@ def test_a_later_token_changes_no_earlier_feature(
 def test_rotary_products_depend_on_distances_alone(
     width: int, places: tuple[int, int], shift: int
 ) -> None:
-    tables = gpt.waves(512, width)
+    tables = gpt.rope_table(512, width)
     generator = torch.Generator().manual_seed(width)
     query, key = torch.randn(2, width, generator=generator)
 
     def product(i: int, j: int) -> float:
-        rows = [gpt.rotated(x, *(table[at, 0, 0] for table in tables))
+        rows = [gpt.apply_rope(x, *(table[at, 0, 0] for table in tables))
                 for x, at in ((query, i), (key, j))]  # fmt: skip
         return float(rows[0] @ rows[1])
 
@@ -95,8 +95,8 @@ def test_rotary_products_depend_on_distances_alone(
 
 
 def test_rotary_products_tell_distances_apart() -> None:
-    cosines, sines = (table[:, 0, 0] for table in gpt.waves(64, 16))
-    ones = gpt.rotated(torch.ones(64, 16), cosines, sines)
+    cosines, sines = (table[:, 0, 0] for table in gpt.rope_table(64, 16))
+    ones = gpt.apply_rope(torch.ones(64, 16), cosines, sines)
     products = ones @ ones[0]
     assert len({round(float(product), 3) for product in products}) == 64
 
@@ -115,7 +115,7 @@ def test_weights_can_be_kept_and_none_is_kept_twice(tie_embeddings: bool, positi
     model = network(tie_embeddings=tie_embeddings, positions=positions)
     weights = load(save(model.state_dict()))
     assert ("head.weight" in weights) is not tie_embeddings
-    assert ("positions.weight" in weights) is (positions == "learned")
+    assert ("position_embedding.weight" in weights) is (positions == "learned")
     assert sum(w.numel() for w in weights.values()) == sum(p.numel() for p in model.parameters())
     other = network(tie_embeddings=tie_embeddings, positions=positions, seed=1)
     other.load_state_dict(weights)
@@ -140,12 +140,12 @@ def test_a_new_model_finds_every_token_as_likely_as_any_other(tie_embeddings: bo
 
 def test_residual_weights_start_smaller_with_depth() -> None:
     shallow, deep = (network(layers=layers, width=64).blocks[0] for layers in (1, 16))
-    for part in ("attention.out", "narrow"):
+    for part in ("attention.proj", "mlp.down"):
         ratio = float(
             shallow.get_submodule(part).weight.std() / deep.get_submodule(part).weight.std()
         )
         assert ratio == pytest.approx(4, rel=0.1)
-    assert float(deep.wide.weight.std()) == pytest.approx(math.sqrt(2 / (5 * 64)), rel=0.05)
+    assert float(deep.mlp.up.weight.std()) == pytest.approx(math.sqrt(2 / (5 * 64)), rel=0.05)
 
 
 @pytest.mark.parametrize(
@@ -164,7 +164,7 @@ def test_settings_that_do_not_fit_are_refused(
 
 
 def test_data_without_texts_is_refused() -> None:
-    with pytest.raises(ValueError, match="model gpt: it reads texts"):
+    with pytest.raises(ValueError, match="model gpt: needs texts"):
         gpt.build(DataInfo(shape=(1, 8, 8), classes=10), **SMALL)
 
 
@@ -180,22 +180,22 @@ def test_a_sequence_longer_than_the_context_is_refused(positions: str) -> None:
 
 def test_rotary_weights_fit_any_context() -> None:
     short, long = network(context_length=5), network(context_length=50, seed=1)
-    long.load_state_dict(long.fitted(short.state_dict()))
+    long.load_state_dict(long.adapt_weights(short.state_dict()))
     tokens = drawn((3, 5), seed=0)
     assert torch.equal(short(tokens), long(tokens))
 
 
 def test_a_shorter_context_takes_the_first_of_the_learned_positions() -> None:
     long, short = (network(positions="learned", context_length=context) for context in (12, 5))
-    short.load_state_dict(short.fitted(long.state_dict()))
+    short.load_state_dict(short.adapt_weights(long.state_dict()))
     tokens = drawn((3, 5), seed=0)
     assert torch.equal(short(tokens), long(tokens))
 
 
 def test_a_longer_context_stretches_the_learned_positions() -> None:
     short, long = (network(positions="learned", context_length=context) for context in (5, 9))
-    found = long.fitted(short.state_dict())["positions.weight"]
-    known = short.positions.weight
+    found = long.adapt_weights(short.state_dict())["position_embedding.weight"]
+    known = short.position_embedding.weight
     torch.testing.assert_close(found[::2], known)
     torch.testing.assert_close(found[1], (known[0] + known[1]) / 2)
 
@@ -284,7 +284,7 @@ def test_letters_that_the_tokenizer_does_not_know_are_no_hindrance(learned: Next
     assert all(len(text) == 4 for text in texts)
 
 
-def test_the_likeliest_token_alone_is_drawn_with_a_top_k_of_one(learned: NextToken) -> None:
+def test_the_likeliest_token_alone_is_samplen_with_a_top_k_of_one(learned: NextToken) -> None:
     assert generate(learned, top_k=1, temperature=5.0) == generate(learned, temperature=0.0)
 
 
@@ -302,11 +302,11 @@ def test_a_text_ends_where_the_model_ends_it() -> None:
     shares=st.lists(st.floats(-30, 30), min_size=2, max_size=20), top_k=st.integers(0, 25),
     temperature=st.floats(0.05, 20), seed=st.integers(0, 2**32 - 1),
 )  # fmt: skip
-def test_a_drawn_token_is_among_the_likeliest(
+def test_a_samplen_token_is_among_the_likeliest(
     shares: list[float], top_k: int, temperature: float, seed: int
 ) -> None:
     logits = torch.tensor([shares, shares[::-1]])
-    chosen = next_token._draw(logits, temperature, top_k, torch.Generator().manual_seed(seed))
+    chosen = next_token._sample(logits, temperature, top_k, torch.Generator().manual_seed(seed))
     for row, token in zip(logits, chosen, strict=True):
         assert (row > row[token]).sum() < (top_k or len(shares))
 
@@ -368,9 +368,9 @@ def test_what_is_measured_does_not_depend_on_how_many_are_measured_at_once(
 ) -> None:
     learner, batch = objective(), {"tokens": drawn((7, 13), 0)}
     whole = learner.predict_step(batch, 0)
-    monkeypatch.setattr(next_token, "LARGEST_NUMBERS", 2 * 13 * (11 + 8 * 16))
+    monkeypatch.setattr(next_token, "MAX_ELEMENTS", 2 * 13 * (11 + 8 * 16))
     parts = learner.predict_step(batch, 0)
-    assert len(list(learner._parts(batch["tokens"]))) == 4
+    assert len(list(learner._chunks(batch["tokens"]))) == 4
     for name, column in whole.items():
         torch.testing.assert_close(parts[name], column)
 
@@ -389,7 +389,7 @@ def test_validation_is_a_mean_over_tokens_however_they_are_batched() -> None:
 
 
 def test_a_model_without_logits_is_refused() -> None:
-    with pytest.raises(ValueError, match="objective next_token: its model needs a method"):
+    with pytest.raises(ValueError, match="objective next_token: the model has no method"):
         NextToken(torch.nn.Linear(2, 2), INFO)
 
 

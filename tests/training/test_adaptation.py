@@ -54,9 +54,9 @@ def test_each_block_learns_slower_than_the_one_after_it_by_the_same_factor(decay
     found = rates(module, {"layer_decay": decay})
     assert found.keys() == {name for name, _ in module.named_parameters()}
     for depth in range(3):
-        rate = found[f"backbone.blocks.{depth}.wide.weight"]
+        rate = found[f"backbone.blocks.{depth}.mlp.up.weight"]
         assert rate == pytest.approx(0.1 * decay ** (2 - depth))
-    assert found["backbone.embedding.weight"] == pytest.approx(0.1 * decay**3)
+    assert found["backbone.token_embedding.weight"] == pytest.approx(0.1 * decay**3)
     assert found["backbone.norm.weight"] == pytest.approx(0.1)
     assert found["head.1.weight"] == pytest.approx(0.2)
 
@@ -107,7 +107,7 @@ def test_tokens_that_both_vocabularies_have_keep_their_vectors(
     new = {names[number]: order[number] for number in range(7)}
     source, target = (built(seed=seed).backbone.state_dict() for seed in (0, 1))
     found = adaptation._translated(built(seed=1).backbone, source, old, new)
-    for name in ("embedding.weight", "head.weight"):
+    for name in ("token_embedding.weight", "head.weight"):
         for token, number in new.items():
             wanted = source[name][old[token]] if token in old else target[name][number]
             assert torch.equal(found[name][number], wanted)
@@ -121,9 +121,9 @@ def test_a_backbone_starts_from_one_of_another_context_and_vocabulary(tmp_path: 
     old = {f"word{number}": number for number in range(7)}
     new = {f"word{number}": number + 2 for number in range(7)} | {"a": 0, "b": 1}
     adaptation.start(module, load_file(path), path, (old, new))
-    assert torch.equal(module.backbone.embedding.weight[2:], built().backbone.embedding.weight)
+    assert torch.equal(module.backbone.token_embedding.weight[2:], built().backbone.token_embedding.weight)
     assert torch.equal(
-        module.backbone.blocks[0].wide.weight, built().backbone.blocks[0].wide.weight
+        module.backbone.blocks[0].mlp.up.weight, built().backbone.blocks[0].mlp.up.weight
     )
 
 
@@ -139,8 +139,8 @@ def test_what_stands_for_new_tokens_learns_whatever_else_does_not(
         anew = adaptation.start(module, load_file(path), path, (old, new))
         adaptation.add(module, settings, 0)
         adaptation.choose(module, settings, anew)
-        assert module.backbone.embedding.weight.requires_grad == learns
-        assert not module.backbone.blocks[0].first.weight.requires_grad
+        assert module.backbone.token_embedding.weight.requires_grad == learns
+        assert not module.backbone.blocks[0].norm1.weight.requires_grad
 
 
 def test_weights_of_another_network_are_refused_by_name(tmp_path: Path) -> None:

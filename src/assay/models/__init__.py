@@ -1,1 +1,1 @@
-"""Networks: one file each, found by its name."""
+"""Backbones: one file with a `build` function each, found by name."""

@@ -1,4 +1,4 @@
-"""A small convolutional network: four 3x3 stages, two of them with stride 2, then the mean."""
+"""Small convolutional network: four 3x3 stages, two with stride 2, then global average pooling."""
 
 import math
 from typing import Annotated
@@ -7,13 +7,13 @@ import torch
 from annotated_types import Gt, Le
 from torch import Tensor, nn
 
-from assay.nn.weight_resizing import Staged
+from assay.nn.weight_resizing import StagedNetwork
 from assay.runs.data_info import DataInfo
 
 INPUTS = ("image",)
 
 
-class ConvolutionalNetwork(Staged):
+class CNN(StagedNetwork):
     """Images (n, channels, height, width) -> features (n, `features`)."""
 
     def __init__(self, channels: int, width: int, features: int) -> None:
@@ -44,9 +44,9 @@ def build(
     """Build the backbone for images of shape `info.shape`.
 
     Args:
-        info: what the data set states about itself.
-        width: channels of the first stage; the next two have twice as many.
-        features: channels of the last stage, the length of an image's feature vector.
+        info: of the data set.
+        width: number of channels of the first stage; the next two have twice as many.
+        features: number of channels of the last stage; the length of the feature vector.
     """
-    network = ConvolutionalNetwork(info.shape[0], width, features)
-    return network.to(memory_format=torch.channels_last)  # convolutions are faster so
+    network = CNN(info.shape[0], width, features)
+    return network.to(memory_format=torch.channels_last)  # faster convolutions

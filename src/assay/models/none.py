@@ -1,4 +1,4 @@
-"""No network: for an objective that brings its own, such as a user's LightningModule."""
+"""No network: for an objective that has its own, such as a user's LightningModule."""
 
 from torch import nn
 
@@ -6,11 +6,11 @@ from assay.nn import user_modules
 from assay.runs.data_info import DataInfo
 
 
-class Nothing(nn.Module):
-    """Has no parameters and no features, and cannot be called.
+class NoNetwork(nn.Module):
+    """A module without parameters, features and `forward`.
 
     Attributes:
-        context_length: for texts without labels, how many tokens an example has.
+        context_length: number of tokens of an example, for texts without labels.
     """
 
     features = 0
@@ -25,15 +25,15 @@ def build(info: DataInfo, *, context_length: int | None = None) -> nn.Module:
     """Build a module without parameters.
 
     Args:
-        info: what the data set states about itself.
-        context_length: tokens of an example, where the data is one stream of tokens.
+        info: of the data set.
+        context_length: number of tokens of an example; required for texts without labels.
 
     Raises:
-        JobError: the data is a stream, and `context_length` is missing.
+        JobError: the texts have no labels, and `context_length` is missing.
     """
     is_stream = info.is_stream
     if is_stream and not (context_length and context_length > 0):
         raise user_modules.user_error(
-            "model none", "set `context_length`: how many tokens an example has"
+            "model none", "set `context_length`, the number of tokens of an example"
         )
-    return Nothing(context_length)
+    return NoNetwork(context_length)

@@ -51,7 +51,7 @@ class TimmNetwork(nn.Module):
         for each, values in zip(("mean", "deviation"), scale, strict=True):
             buffer = torch.tensor(values).view(1, -1, 1, 1)
             self.register_buffer(each, buffer, persistent=False)
-        self.features = user_modules.trial(self, info, name)
+        self.features = user_modules.feature_length(self, info, name)
 
     def forward(self, images: Tensor) -> Tensor:
         if images.shape[2:] != self.size:
@@ -63,7 +63,7 @@ class TimmNetwork(nn.Module):
     def blocks(self) -> list[nn.Module]:
         return _blocks(self.network)
 
-    def fitted(self, weights: dict[str, Tensor]) -> dict[str, Tensor]:
+    def adapt_weights(self, weights: dict[str, Tensor]) -> dict[str, Tensor]:
         """Weights of this network for images of other channels or another size, made to fit.
 
         The first convolution's weights are shared evenly among the channels, and position
@@ -76,7 +76,7 @@ class TimmNetwork(nn.Module):
             if name not in mine or tensor.shape == mine[name].shape:
                 continue
             if tensor.dim() == 4 and tensor.shape[::2] == mine[name].shape[::2]:
-                fitting[name] = weight_resizing.to_channels(tensor, mine[name].shape[1])
+                fitting[name] = weight_resizing.adapt_input_channels(tensor, mine[name].shape[1])
             elif name == "network.pos_embed":
                 grid = self.network.patch_embed.grid_size
                 prefix = self.network.num_prefix_tokens
@@ -221,7 +221,7 @@ def _blocks(network: nn.Module) -> list[nn.Module]:
     from timm.models import group_parameters
 
     if not hasattr(network, "group_matcher"):
-        return user_modules.blocks(network)
+        return user_modules.find_blocks(network)
     groups = group_parameters(network, network.group_matcher(coarse=False), reverse=True)
     parts: dict[int, list[nn.Module]] = {}
 

@@ -40,7 +40,7 @@ class TextNetwork(nn.Module):
         self.is_causal = network.get_output_embeddings() is not None
         self.context_length = _context(network, context_length, self.padding, name)
         self.VOCABULARY_WEIGHTS = _vocabulary_weights(network)
-        self.features = user_modules.trial(self, info, name)
+        self.features = user_modules.feature_length(self, info, name)
 
     def forward(self, tokens: Tensor) -> Tensor:
         # A causal network does not see the padding, which comes last. Another one has to be told;
@@ -55,7 +55,7 @@ class TextNetwork(nn.Module):
 
     @property
     def blocks(self) -> list[nn.Module]:
-        return user_modules.blocks(self.network)
+        return user_modules.find_blocks(self.network)
 
     def __getattr__(self, name: str) -> Any:
         if name == "logits" and self.is_causal:  # an encoder has none, and objectives ask for it

@@ -11,14 +11,14 @@ from torch import Tensor, nn
 from assay.runs.data_info import DataInfo
 from assay.runs.errors import ExitCode, JobError
 
-CHAINS = nn.Sequential | nn.ModuleList
-TRIAL_TOKENS = 8
-INSIDE = "network."
-PASSED_ON = ("context_length", "logits")  # what a language model also has
+SEQUENCES = nn.Sequential | nn.ModuleList
+EXAMPLE_TOKENS = 8
+PREFIX = "network."
+FORWARDED = ("context_length", "logits")  # attributes of language models
 
 
 class UserModule(nn.Module):
-    """A user's network as a backbone: images or tokens in, features out.
+    """Wraps a user's network as a backbone, which maps images or tokens to features.
 
     Attributes:
         features: length of a feature vector.
@@ -27,161 +27,162 @@ class UserModule(nn.Module):
     def __init__(self, network: nn.Module, info: DataInfo, name: str) -> None:
         super().__init__()
         self.network = network
-        self.features = trial(self, info, name)
+        self.features = feature_length(self, info, name)
         if hasattr(network, "VOCABULARY_WEIGHTS"):
-            self.VOCABULARY_WEIGHTS = tuple(INSIDE + each for each in network.VOCABULARY_WEIGHTS)
+            self.VOCABULARY_WEIGHTS = tuple(PREFIX + key for key in network.VOCABULARY_WEIGHTS)
 
     def forward(self, inputs: Tensor) -> Tensor:
-        """Images (n, c, h, w) -> (n, features), the mean over a map of features being taken."""
-        found = self.network(inputs)
-        return found.mean((2, 3)) if isinstance(found, Tensor) and found.dim() == 4 else found
+        """Compute features; of a feature map (n, features, height, width), return the mean."""
+        features = self.network(inputs)
+        is_map = isinstance(features, Tensor) and features.dim() == 4
+        return features.mean((2, 3)) if is_map else features
 
     @property
     def blocks(self) -> list[nn.Module]:
-        """The network's successive parts."""
-        return blocks(self.network)
+        """The network's blocks, from input to output."""
+        return find_blocks(self.network)
 
-    def fitted(self, weights: dict[str, Tensor]) -> dict[str, Tensor]:
-        """What the network's own `fitted` makes of weights; as they are, if it has none."""
-        if not hasattr(self.network, "fitted"):
+    def adapt_weights(self, weights: dict[str, Tensor]) -> dict[str, Tensor]:
+        """Call the network's own `adapt_weights`; return `weights` unchanged if it has none."""
+        if not hasattr(self.network, "adapt_weights"):
             return weights
-        found = self.network.fitted({n.removeprefix(INSIDE): t for n, t in weights.items()})
-        return {INSIDE + name: tensor for name, tensor in found.items()}
+        inner = {name.removeprefix(PREFIX): tensor for name, tensor in weights.items()}
+        adapted = self.network.adapt_weights(inner)
+        return {PREFIX + name: tensor for name, tensor in adapted.items()}
 
     def __getattr__(self, name: str) -> Any:
         try:
             return super().__getattr__(name)
         except AttributeError:
-            if name not in PASSED_ON:
+            if name not in FORWARDED:
                 raise
             return getattr(super().__getattr__("network"), name)
 
 
 def build(name: str, info: DataInfo, settings: dict[str, Any]) -> nn.Module:
-    """Make a user's network a backbone.
+    """Build a user's network as a backbone.
 
     Args:
-        name: `package.module:Name`, a class or a function that returns a module.
-        info: of the data set; handed over where the signature has an argument `info`.
-        settings: the study's other keys under `model`, handed over by their names.
+        name: `package.module:Name` of a class, or of a function that returns a module.
+        info: of the data set; passed if the signature has a parameter `info`.
+        settings: the study's other keys under `model`, passed as keyword arguments.
 
     Raises:
-        JobError: it cannot be imported or called so, or gives something else than features.
+        JobError: it cannot be imported, does not accept these arguments, or does not return
+            features.
     """
     function = load(name)
-    network = function(**arguments(function, settings, {"info": info}, name))
+    network = function(**bind_arguments(function, settings, {"info": info}, name))
     if not isinstance(network, nn.Module):
-        raise user_error(name, f"gives {type(network).__name__}: a torch.nn.Module is needed")
+        raise user_error(name, f"returns {type(network).__name__}: return a torch.nn.Module")
     return UserModule(network, info, name)
 
 
 def load(name: str) -> Callable[..., Any]:
-    """Import what `package.module:Name` names.
+    """Import the class or function `package.module:Name`.
 
     Raises:
-        JobError: there is no such module or no such attribute, or it cannot be called.
+        JobError: the module or the attribute does not exist, or is not callable.
     """
     module, _, attribute = name.partition(":")
     try:
-        found = importlib.import_module(module)
+        value = importlib.import_module(module)
     except ModuleNotFoundError as error:
         if error.name and f"{module}.".startswith(f"{error.name}."):
-            what = f"there is no module {error.name}: put it below src/, or install its package"
+            what = f"there is no module {error.name}: put it into src/, or install its package"
         else:
             what = f"{module} imports {error.name}, which is not installed"
         raise user_error(name, what) from error
     for part in attribute.split("."):
-        if not hasattr(found, part):
+        if not hasattr(value, part):
             raise user_error(name, f"{module} has no {attribute}")
-        found = getattr(found, part)
-    if not callable(found):
-        raise user_error(name, f"{attribute} is no class and no function")
-    return found
+        value = getattr(value, part)
+    if not callable(value):
+        raise user_error(name, f"{attribute} is neither a class nor a function")
+    return value
 
 
-def arguments(
-    function: Callable[..., Any], given: dict[str, Any], offered: dict[str, Any], name: str
+def bind_arguments(
+    function: Callable[..., Any], required: dict[str, Any], optional: dict[str, Any], name: str
 ) -> dict[str, Any]:
-    """The keyword arguments that a user's class or function is called with.
+    """Return the keyword arguments for a user's class or function.
 
     Args:
-        function: what is called.
-        given: by the study; all of them are handed over.
-        offered: handed over only where the signature names them.
+        function: the class or function to call.
+        required: always passed; the study's settings.
+        optional: passed only if the signature has a parameter of that name.
         name: `package.module:Name`, for messages.
 
     Raises:
-        JobError: the signature takes other arguments.
+        JobError: the signature does not accept them.
     """
     signature = inspect.signature(function)
-    wanted = {key: value for key, value in offered.items() if key in signature.parameters}
+    accepted = {key: value for key, value in optional.items() if key in signature.parameters}
+    arguments = accepted | required
     try:
-        signature.bind(**(found := {**wanted, **given}))
+        signature.bind(**arguments)
     except TypeError as error:
-        raise user_error(name, f"{error}; it takes {signature}") from error
-    return found
+        raise user_error(name, f"{error}; its signature is {signature}") from error
+    return arguments
 
 
-def trial(backbone: nn.Module, info: DataInfo, name: str) -> int:
-    """Pass zeros through a backbone, without gradients and in evaluation mode.
+def feature_length(backbone: nn.Module, info: DataInfo, name: str) -> int:
+    """Pass zeros through a backbone, in evaluation mode, and return the length of its features.
 
-    No random number is drawn unless the network does so itself, as lazy modules must.
-
-    Returns:
-        The length of a feature vector.
+    This draws no random numbers, unless the network itself does, as lazy modules must.
 
     Raises:
-        JobError: it does not take the data's shape, or gives something else than features.
+        JobError: the backbone does not accept the data's shape, or does not return features.
     """
-    inputs = example(info)
+    inputs = example_input(info)
     modes = {module: module.training for module in backbone.modules()}
     try:
         with torch.no_grad():
-            found = backbone.eval()(inputs)
+            features = backbone.eval()(inputs)
     except (RuntimeError, ValueError, IndexError, TypeError, AssertionError) as error:
-        what = " ".join(str(error).split())[:300]
+        what = one_line(error)
         raise user_error(name, f"fails on inputs of shape {tuple(inputs.shape)}: {what}") from error
     finally:
         for module, training in modes.items():
             module.training = training
-    _check(found, inputs, name)
-    return found.shape[-1]
+    _check_features(features, inputs, name)
+    return features.shape[-1]
 
 
-def example(info: DataInfo) -> Tensor:
-    """Zeros in the form of one input: an image (1, c, h, w), or tokens (1, t)."""
+def example_input(info: DataInfo) -> Tensor:
+    """Return zeros of the shape of one input: an image (1, c, h, w), or tokens (1, t)."""
     if info.is_text:
-        tokens = min(TRIAL_TOKENS, info.max_length or TRIAL_TOKENS)
+        tokens = min(EXAMPLE_TOKENS, info.max_length or EXAMPLE_TOKENS)
         return torch.zeros(1, tokens, dtype=torch.long)
     return torch.zeros(1, *info.shape)
 
 
-def _check(found: Any, inputs: Tensor, name: str) -> None:
-    form = "(n, features)" if inputs.is_floating_point() else "(n, tokens, features)"
-    if not isinstance(found, Tensor):
-        raise user_error(
-            name, f"its forward gives {type(found).__name__}: a tensor {form} is needed"
-        )
-    front = inputs.shape[:1] if inputs.is_floating_point() else inputs.shape
-    if found.shape[:-1] != front or not found.is_floating_point():
-        shape = f"{tuple(found.shape)} of {found.dtype}"
-        raise user_error(name, f"gives {shape} for {tuple(inputs.shape)}: {form} is needed")
+def _check_features(features: Any, inputs: Tensor, name: str) -> None:
+    is_image = inputs.is_floating_point()
+    form = "(n, features)" if is_image else "(n, tokens, features)"
+    if not isinstance(features, Tensor):
+        kind = type(features).__name__
+        raise user_error(name, f"its forward returns {kind}: return a tensor {form}")
+    leading = inputs.shape[:1] if is_image else inputs.shape
+    if features.shape[:-1] != leading or not features.is_floating_point():
+        shape = f"{tuple(features.shape)} of {features.dtype}"
+        raise user_error(name, f"returns {shape} for {tuple(inputs.shape)}: return {form}")
 
 
-def blocks(network: nn.Module) -> list[nn.Module]:
-    """The successive parts of a network, from input to output, without those of no parameters.
+def find_blocks(network: nn.Module) -> list[nn.Module]:
+    """Return the successive blocks of a network, from input to output, that have parameters.
 
-    These are what its own attribute `blocks` holds; or else the members of its outermost Sequential
-    or ModuleList, where it is the only one at its depth; or else the network's children.
+    These are the members of its attribute `blocks`, if it has one; otherwise those of its outermost
+    Sequential or ModuleList, if there is only one at that depth; otherwise its children.
     """
-    own = getattr(network, "blocks", None)
-    if isinstance(own, CHAINS | list | tuple):
-        return _with_parameters(own)
+    stated = getattr(network, "blocks", None)
+    if isinstance(stated, SEQUENCES | list | tuple):
+        return _with_parameters(stated)
     level = [network]
     while level:
-        chains = [module for module in level if isinstance(module, CHAINS)]
-        members = _with_parameters(chains[0]) if len(chains) == 1 else []
-        if len(chains) > 1 or len(members) > 1:
+        sequences = [module for module in level if isinstance(module, SEQUENCES)]
+        members = _with_parameters(sequences[0]) if len(sequences) == 1 else []
+        if len(sequences) > 1 or len(members) > 1:
             return members or _with_parameters(network.children())
         level = [child for module in level for child in _with_parameters(module.children())]
     return _with_parameters(network.children())
@@ -191,6 +192,11 @@ def _with_parameters(modules: Iterable[nn.Module]) -> list[nn.Module]:
     return [module for module in modules if next(module.parameters(), None) is not None]
 
 
+def one_line(error: BaseException) -> str:
+    """Return the message of an exception as one line of at most 300 characters."""
+    return " ".join(str(error).split())[:300]
+
+
 def user_error(name: str, what: str) -> JobError:
-    """A mistake in what a study brings in, as one line."""
+    """Return the error for a mistake in a user's code or in a network chosen by name."""
     return JobError(f"{name}: {what}", ExitCode.CODE)

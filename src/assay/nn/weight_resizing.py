@@ -1,40 +1,43 @@
-"""Pretrained weights made to fit images of another number of channels or another size."""
+"""Adapt pretrained weights to images with another number of channels or another size."""
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
 
-class Staged(nn.Module):
-    """A convolutional network whose `stages` begin with a convolution of the image."""
+class StagedNetwork(nn.Module):
+    """A convolutional network made of `stages`, which start with a convolution of the image."""
 
     stages: nn.Sequential
 
     @property
     def blocks(self) -> list[nn.Module]:
-        """Its stages, from input to output."""
+        """The stages, from input to output."""
         return list(self.stages)
 
-    def fitted(self, weights: dict[str, Tensor]) -> dict[str, Tensor]:
-        """Weights of a network for images of other channels, made to fit this one."""
-        first = "stages.0.0.weight"
-        channels = self.stages[0][0].in_channels
-        return {**weights, first: to_channels(weights[first], channels)}
+    def adapt_weights(self, weights: dict[str, Tensor]) -> dict[str, Tensor]:
+        """Adapt pretrained weights to this network's number of channels.
+
+        Args:
+            weights: state dict of a network for images with other channels.
+        """
+        name, channels = "stages.0.0.weight", self.stages[0][0].in_channels
+        return {**weights, name: adapt_input_channels(weights[name], channels)}
 
 
 @torch.no_grad()
-def to_channels(weight: Tensor, channels: int) -> Tensor:
-    """The first layer's weight, for images of another number of channels.
+def adapt_input_channels(weight: Tensor, channels: int) -> Tensor:
+    """Adapt the first layer's weight to images with another number of channels.
 
-    The weights of the old channels are added up and shared equally among the new ones, so that an
-    image whose channels are all alike gives the same features as before: colour -> grey is their
-    sum, grey -> colour a third for each.
+    The sum over the old channels is divided equally among the new ones, so that an image with equal
+    channels has the same features as before: RGB to grey is the sum, grey to RGB a third each.
 
     Args:
-        weight: (outputs, channels before, ...).
+        weight: (outputs, old channels, ...).
+        channels: of the new images.
 
     Returns:
-        (outputs, `channels`, ...); `weight` itself where it fits already.
+        (outputs, `channels`, ...); `weight` itself if the number of channels is the same.
     """
     if weight.shape[1] == channels:
         return weight
@@ -43,16 +46,18 @@ def to_channels(weight: Tensor, channels: int) -> Tensor:
 
 
 @torch.no_grad()
-def to_grid(positions: Tensor, rows: int, columns: int) -> Tensor:
-    """Position embeddings for another grid of patches, by bicubic interpolation.
+def resample_positions(positions: Tensor, rows: int, columns: int) -> Tensor:
+    """Resample position embeddings to another grid of patches, by bicubic interpolation.
 
-    It is not for training: CUDA's gradient of it is not deterministic.
+    Do not use it in training: its gradient on CUDA is not deterministic.
 
     Args:
-        positions: (rows before, columns before, width).
+        positions: (old rows, old columns, width).
+        rows: of the new grid.
+        columns: of the new grid.
 
     Returns:
-        (`rows`, `columns`, width); `positions` itself where it fits already.
+        (`rows`, `columns`, width); `positions` itself if the grid is the same.
     """
     if positions.shape[:2] == (rows, columns):
         return positions

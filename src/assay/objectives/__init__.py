@@ -1,1 +1,1 @@
-"""What is learnt: one file each, holding one LightningModule, found by its name."""
+"""Training objectives: one file and one LightningModule each, found by name."""

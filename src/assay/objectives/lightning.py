@@ -74,7 +74,7 @@ class Lightning(pl.LightningModule):
             what = "say with `network` which of its arguments is the study's model"
             raise user_modules.user_error(module, f"{what}, or write `model: {{name: none}}`")
         given = (arguments or {}) | ({network: backbone} if network else {})
-        given = user_modules.arguments(kind, given, {"info": info}, module)
+        given = user_modules.bind_arguments(kind, given, {"info": info}, module)
         # Its own methods come first, and `super()` in them is the user's class.
         self.__class__ = type(kind.__name__, (Lightning, kind), {"__module__": kind.__module__})
         kind.__init__(self, **given)

@@ -1,4 +1,4 @@
-"""Learning to fill in hidden patches of an image, without labels."""
+"""Masked image modelling for any backbone: reconstruct masked patches, without labels."""
 
 import math
 from typing import Annotated
@@ -10,12 +10,14 @@ from torch import Tensor, nn
 
 from assay.runs.data_info import DataInfo
 
+MASK_VALUE = -0.5  # outside the range of pixels, 0 to 1
+
 
 class MaskedImage(pl.LightningModule):
-    """Mean squared error on the hidden pixels, decoded from the feature vector.
+    """Mean squared error on the masked pixels, decoded from the feature vector.
 
-    Source: after He et al., Masked autoencoders are scalable vision learners (CVPR 2022), with a
-    network that sees the whole image, its hidden patches filled with a constant.
+    Source: after He et al., Masked autoencoders are scalable vision learners (CVPR 2022), but the
+    network sees the whole image, with masked patches filled with a constant.
     """
 
     INPUTS = ("image",)
@@ -32,6 +34,15 @@ class MaskedImage(pl.LightningModule):
         masked_fraction: Annotated[float, Gt(0), Lt(1)],
         hidden_features: Annotated[int, Gt(0)],
     ) -> None:
+        """Put a decoder on a backbone.
+
+        Args:
+            backbone: images (n, channels, height, width) -> features (n, `features`).
+            info: of the data set.
+            patch_pixels: side of a masked patch in pixels.
+            masked_fraction: fraction of an image's patches that is masked.
+            hidden_features: width of the decoder's hidden layer.
+        """
         super().__init__()
         self.backbone = backbone
         self.decoder = nn.Sequential(
@@ -49,12 +60,13 @@ class MaskedImage(pl.LightningModule):
         self.log("validation_loss", self._loss(batch["image"]), batch_size=len(batch["image"]))
 
     def _loss(self, images: Tensor) -> Tensor:
-        hidden = self._hidden(images)
-        decoded = self.decoder(self.backbone(images.masked_fill(hidden, -0.5))).view_as(images)
-        return ((decoded - images).pow(2) * hidden).sum() / hidden.expand_as(images).sum()
+        mask = self._mask(images)
+        visible = images.masked_fill(mask, MASK_VALUE)
+        decoded = self.decoder(self.backbone(visible)).view_as(images)
+        return ((decoded - images).pow(2) * mask).sum() / mask.expand_as(images).sum()
 
-    def _hidden(self, images: Tensor) -> Tensor:
-        """Which pixels are hidden: (n, 1, height, width), the same share in each image."""
+    def _mask(self, images: Tensor) -> Tensor:
+        """Draw a mask with the same number of patches in each image: (n, 1, height, width)."""
         count, _, height, width = images.shape
         rows, columns = (math.ceil(size / self.patch_pixels) for size in (height, width))
         order = torch.rand(count, rows * columns, device=images.device).argsort(1)

@@ -1,7 +1,6 @@
-"""Learning to tell a text's next token from those before it."""
+"""Language modelling: predict each token from those before it, without labels."""
 
 import math
-from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -12,14 +11,14 @@ from torch.nn import functional
 
 from assay.runs.data_info import DataInfo
 
-LARGEST_NUMBERS = 2**26  # that are measured at once: features of all tokens and their logits
-NOTHING = -100  # a target that counts for nothing
+MAX_ELEMENTS = 2**26  # of features and logits that are computed at once in validation
+IGNORE_INDEX = -100  # the target that `cross_entropy` ignores
 
 
 class NextToken(pl.LightningModule):
     """Cross-entropy of each token, given those before it.
 
-    Bits per byte are comparable between tokenizers; perplexity and the loss per token are not.
+    Bits per byte can be compared across tokenizers; perplexity and the loss per token cannot.
     """
 
     INPUTS = ("text",)
@@ -29,23 +28,27 @@ class NextToken(pl.LightningModule):
     METRICS = ("loss", "perplexity", "bits_per_byte", "token_accuracy")
 
     def __init__(self, backbone: nn.Module, info: DataInfo) -> None:
-        """Take a language model.
+        """Train a language model.
+
+        Args:
+            backbone: tokens (n, t) -> features (n, t, `features`), with a method `logits`.
+            info: of the data set and its tokenizer.
 
         Raises:
-            ValueError: the backbone has no `logits`.
+            ValueError: the backbone has no method `logits`.
         """
         super().__init__()
         if not hasattr(backbone, "logits"):
             raise ValueError(
-                "objective next_token: its model needs a method `logits`, as model gpt has"
+                "objective next_token: the model has no method `logits`: choose a language model"
             )
         self.backbone = backbone
         self.info = info
-        padded = info.max_length is not None  # a stream of tokens is never padded
-        self.padding = info.padding if padded else None
+        is_padded = info.max_length is not None  # a stream of tokens has no padding
+        self.padding = info.padding if is_padded else None
 
     def forward(self, tokens: Tensor) -> Tensor:
-        """Logits (n, t, vocabulary) of the tokens that follow tokens (n, t)."""
+        """Compute the logits (n, t, vocab_size) of the tokens that follow `tokens` (n, t)."""
         return self.backbone.logits(self.backbone(tokens))
 
     def training_step(self, batch: dict[str, Tensor], index: int) -> Tensor:
@@ -54,18 +57,22 @@ class NextToken(pl.LightningModule):
         return functional.cross_entropy(logits.flatten(0, 1), targets.flatten())
 
     def validation_step(self, batch: dict[str, Tensor], index: int) -> None:
-        loss, right, count = (column.sum() for column in self._measured(batch).values())
+        loss, correct, count = (column.sum() for column in self._score(batch).values())
         count = max(1, int(count))
-        measured = {"validation_loss": loss / count, "validation_token_accuracy": right / count}
-        # A batch counts by its tokens, so that the mean over batches is the mean over tokens.
-        self.log_dict({k: v.float() for k, v in measured.items()}, batch_size=count)
+        metrics = {"validation_loss": loss / count, "validation_token_accuracy": correct / count}
+        # Weighted by tokens, the mean over batches is the mean over tokens.
+        self.log_dict({k: v.float() for k, v in metrics.items()}, batch_size=count)
 
     def predict_step(self, batch: dict[str, Tensor], index: int) -> dict[str, Tensor]:
-        """Of each sequence: its loss (nats, summed over tokens), tokens told right, tokens."""
-        return self._measured(batch)
+        """Return each sequence's summed loss (nats), correctly predicted tokens and tokens."""
+        return self._score(batch)
 
     def metrics(self, predictions: dict[str, np.ndarray]) -> dict[str, float]:
-        """Over all tokens: loss (nats per token), perplexity, bits per byte, share told right."""
+        """Compute metrics over all tokens from the predictions table.
+
+        Returns:
+            `loss` in nats per token; `perplexity`; `bits_per_byte`; `token_accuracy` (fraction).
+        """
         tokens = int(predictions["tokens"].sum())
         loss = float(predictions["summed_loss"].sum()) / tokens
         tokens_per_byte = self.info.tokens["test"] / self.info.bytes["test"]
@@ -80,48 +87,48 @@ class NextToken(pl.LightningModule):
         self, tokenizer: Any, *, prompts: list[str], tokens: int, temperature: float, top_k: int,
         seed: int,
     ) -> list[str]:  # fmt: skip
-        """Go on with texts.
+        """Generate continuations of texts.
 
-        The whole of what a model sees is computed anew for each token, so any model will do.
+        Each token recomputes the whole context (no key-value cache), so any model works.
 
         Args:
             tokenizer: a `tokenizers.Tokenizer`.
-            prompts: of each, the last `context_length` tokens are seen. An empty one begins with the
-                token that ends texts, or with the first token where there is none.
-            tokens: how many to add at most; a text ends before at the token that ends texts.
-            temperature: that divides logits; 0 always takes the likeliest token.
-            top_k: how many of the likeliest tokens to draw from; 0 draws from all.
-            seed: decides the draws; the global generators are neither read nor moved.
+            prompts: texts; the model sees the last `context_length` tokens of each. An empty prompt
+                starts with the end-of-text token, or with token 0 if there is none.
+            tokens: maximum number of tokens to generate; a text ends at the end-of-text token.
+            temperature: divides the logits; 0 always takes the most probable token.
+            top_k: sample from this many most probable tokens; 0 samples from all.
+            seed: of the samples; the global generators are neither used nor changed.
 
         Returns:
-            What comes after each prompt, without it.
+            The continuation of each prompt, without the prompt.
         """
         end = self.info.end_of_text
-        found = [tokenizer.encode(prompt, add_special_tokens=False).ids for prompt in prompts]
-        known = [ids or [end or 0] for ids in found]
-        added: list[list[int]] = [[] for _ in prompts]
+        encoded = [tokenizer.encode(prompt, add_special_tokens=False).ids for prompt in prompts]
+        contexts = [ids or [end or 0] for ids in encoded]
+        generated: list[list[int]] = [[] for _ in prompts]
         generator = torch.Generator().manual_seed(seed)
         was_training = self.training
         self.eval()
         for _ in range(tokens):
-            logits = self._next([old + new for old, new in zip(known, added, strict=True)])
-            chosen = _draw(logits, temperature, top_k, generator)
-            for new, token in zip(added, chosen, strict=True):
+            texts = [old + new for old, new in zip(contexts, generated, strict=True)]
+            sampled = _sample(self._next_logits(texts), temperature, top_k, generator)
+            for new, token in zip(generated, sampled, strict=True):
                 if end is None or end not in new:
                     new.append(token)
         self.train(was_training)
-        return [tokenizer.decode([token for token in new if token != end]) for new in added]
+        return [tokenizer.decode([token for token in new if token != end]) for new in generated]
 
     @torch.inference_mode()
-    def _next(self, texts: list[list[int]]) -> Tensor:
-        """Logits (n, vocabulary), on the CPU, of the token after each text."""
-        seen = [torch.tensor(text[-self.backbone.context_length :]) for text in texts]
-        # What is filled in comes after a text's last token, which therefore does not see it.
+    def _next_logits(self, texts: list[list[int]]) -> Tensor:
+        """Compute the logits (n, vocab_size), on the CPU, of the token after each text."""
+        contexts = [torch.tensor(text[-self.backbone.context_length :]) for text in texts]
+        # Padding follows a text's last token, which therefore does not attend to it.
         padding = self.info.padding or 0
-        filled = nn.utils.rnn.pad_sequence(seen, batch_first=True, padding_value=padding)
-        filled = filled.to(self.device)
-        last = torch.tensor([len(text) - 1 for text in seen], device=self.device)
-        features = self.backbone(filled)[torch.arange(len(seen), device=self.device), last]
+        padded = nn.utils.rnn.pad_sequence(contexts, batch_first=True, padding_value=padding)
+        padded = padded.to(self.device)
+        last = torch.tensor([len(text) - 1 for text in contexts], device=self.device)
+        features = self.backbone(padded)[torch.arange(len(contexts), device=self.device), last]
         logits = self.backbone.logits(features[:, None])[:, 0]
         return logits[:, : self.info.vocab_size].float().cpu()
 
@@ -129,14 +136,14 @@ class NextToken(pl.LightningModule):
         targets = tokens[:, 1:]
         if self.padding is None:
             return targets
-        return targets.masked_fill(targets == self.padding, NOTHING)
+        return targets.masked_fill(targets == self.padding, IGNORE_INDEX)
 
-    def _measured(self, batch: dict[str, Tensor]) -> dict[str, Tensor]:
-        """Columns (n,): summed loss, how many tokens were told right, how many there were."""
-        parts = [self._measured_at_once(part) for part in self._parts(batch["tokens"])]
-        return {name: torch.cat([part[name] for part in parts]) for name in parts[0]}
+    def _score(self, batch: dict[str, Tensor]) -> dict[str, Tensor]:
+        """Return columns (n,): summed loss, correctly predicted tokens, number of tokens."""
+        chunks = [self._score_chunk(chunk) for chunk in self._chunks(batch["tokens"])]
+        return {name: torch.cat([chunk[name] for chunk in chunks]) for name in chunks[0]}
 
-    def _measured_at_once(self, tokens: Tensor) -> dict[str, Tensor]:
+    def _score_chunk(self, tokens: Tensor) -> dict[str, Tensor]:
         logits, targets = self(tokens[:, :-1]), self._targets(tokens)
         loss = functional.cross_entropy(
             logits.flatten(0, 1).float(), targets.flatten(), reduction="none"
@@ -144,23 +151,25 @@ class NextToken(pl.LightningModule):
         return {
             "summed_loss": loss.view_as(targets).double().sum(1),
             "right": (logits.argmax(2) == targets).sum(1),
-            "tokens": (targets != NOTHING).sum(1),
+            "tokens": (targets != IGNORE_INDEX).sum(1),
         }
 
-    def _parts(self, tokens: Tensor) -> Iterator[Tensor]:
-        """Some sequences at a time: logits of a large vocabulary fill a memory soon."""
-        # A layer within a block is several times as wide as the features.
-        numbers = self.info.vocab_size + 8 * self.backbone.features
-        return iter(tokens.split(max(1, LARGEST_NUMBERS // (numbers * tokens.shape[1]))))
+    def _chunks(self, tokens: Tensor) -> tuple[Tensor, ...]:
+        """Split sequences so that the logits of a large vocabulary fit in memory."""
+        # A layer inside a block is several times as wide as the features.
+        elements = self.info.vocab_size + 8 * self.backbone.features
+        return tokens.split(max(1, MAX_ELEMENTS // (elements * tokens.shape[1])))
 
 
-def _draw(logits: Tensor, temperature: float, top_k: int, generator: torch.Generator) -> list[int]:
-    """A token for each row of logits (n, vocabulary)."""
+def _sample(
+    logits: Tensor, temperature: float, top_k: int, generator: torch.Generator
+) -> list[int]:
+    """Sample a token for each row of logits (n, vocab_size)."""
     if temperature == 0:
         return logits.argmax(1).tolist()
+    candidates = torch.arange(logits.shape[1]).expand_as(logits)
     if 0 < top_k < logits.shape[1]:
-        likely, places = logits.topk(top_k)
-    else:
-        likely, places = logits, torch.arange(logits.shape[1]).expand_as(logits)
-    shares = (likely.double() / temperature).softmax(1)
-    return places.gather(1, torch.multinomial(shares, 1, generator=generator))[:, 0].tolist()
+        logits, candidates = logits.topk(top_k)
+    probabilities = (logits.double() / temperature).softmax(1)
+    index = torch.multinomial(probabilities, 1, generator=generator)
+    return candidates.gather(1, index)[:, 0].tolist()

@@ -1,4 +1,4 @@
-"""Learning to tell which two views show the same image, without labels."""
+"""SimCLR: contrastive learning of which two views show the same image, without labels."""
 
 from typing import Annotated
 
@@ -13,18 +13,19 @@ from assay.runs.data_info import DataInfo
 
 
 class Simclr(pl.LightningModule):
-    """The normalised, temperature-scaled cross-entropy of two views (NT-Xent).
+    """Normalised temperature-scaled cross-entropy (NT-Xent) of two views.
 
     Source: Chen et al., A simple framework for contrastive learning of visual representations
-    (ICML 2020). Both views go through the network in one batch. With several devices each view is
-    compared with the views on all of them. The loss grows with the batch: there is more to mix up.
+    (ICML 2020). Both views pass through the network in one batch. With several devices, each view
+    is compared with the views of all devices. The loss increases with the batch size, because there
+    are more images to confuse.
     """
 
     INPUTS = ("image",)
     FIELDS = ("image",)
     MONITOR = "validation_loss"
     MODE = "min"
-    SMALLEST_BATCH = 2  # a view needs another image to be told from
+    SMALLEST_BATCH = 2  # a view is contrasted with another image
 
     def __init__(
         self,
@@ -41,23 +42,23 @@ class Simclr(pl.LightningModule):
 
         Args:
             backbone: images (n, channels, height, width) -> features (n, `features`).
-            info: what the data set states about itself.
-            embedding: numbers that stand for a view in the comparison.
-            temperature: what similarities, from -1 to 1, are divided by.
-            augmentation: strength of the random changes of an image, see `augmentations.augment`.
-            horizontal_flip: exchange left and right in half of the views.
-            random_crop_padding: shift each view by up to so many pixels.
+            info: of the data set.
+            embedding: length of a view's embedding.
+            temperature: divides the cosine similarities.
+            augmentation: strength of the random changes of views, see `augmentations.augment`.
+            horizontal_flip: flip half of the views horizontally.
+            random_crop_padding: translate each view by up to this many pixels.
         """
         super().__init__()
         self.backbone = backbone
-        self.projection = nn.Sequential(
+        self.projector = nn.Sequential(
             nn.Linear(backbone.features, backbone.features),
             nn.ReLU(),
             nn.Linear(backbone.features, embedding),
         )
         self.temperature = temperature
         self.augmentation = augmentation
-        self.changes = {
+        self.augmentations = {
             "horizontal_flip": horizontal_flip,
             "random_crop_padding": random_crop_padding,
         }
@@ -65,38 +66,39 @@ class Simclr(pl.LightningModule):
     def training_step(self, batch: dict[str, Tensor], index: int) -> Tensor:
         embeddings = self._embeddings(batch["image"])
         if not (distributed.is_available() and distributed.is_initialized()):
-            return contrast(embeddings, embeddings, 0, self.temperature)
-        everyone = self.all_gather(embeddings, sync_grads=True).flatten(0, 1)
-        return contrast(embeddings, everyone, self.global_rank, self.temperature)
+            return nt_xent(embeddings, embeddings, 0, self.temperature)
+        gathered = self.all_gather(embeddings, sync_grads=True).flatten(0, 1)
+        return nt_xent(embeddings, gathered, self.global_rank, self.temperature)
 
     def validation_step(self, batch: dict[str, Tensor], index: int) -> None:
         embeddings = self._embeddings(batch["image"])
-        loss = contrast(embeddings, embeddings, 0, self.temperature)
+        loss = nt_xent(embeddings, embeddings, 0, self.temperature)
         self.log("validation_loss", loss, batch_size=len(batch["image"]))
 
     def _embeddings(self, images: Tensor) -> Tensor:
-        """Unit vectors of two views of each image, first views first: (2n, embedding)."""
+        """Embed two views of each image, first views first, as unit vectors: (2n, embedding)."""
         images = torch.cat([images, images])
-        views = augmentations.augment(images, self.augmentation, **self.changes)
-        return functional.normalize(self.projection(self.backbone(views)))
+        views = augmentations.augment(images, self.augmentation, **self.augmentations)
+        return functional.normalize(self.projector(self.backbone(views)))
 
 
-def contrast(own: Tensor, everyone: Tensor, rank: int, temperature: float) -> Tensor:
-    """NT-Xent of one device's views, each against all others.
+def nt_xent(local: Tensor, gathered: Tensor, rank: int, temperature: float) -> Tensor:
+    """Compute NT-Xent of one device's views, each contrasted with all others.
 
     Args:
-        own: unit vectors (2n, embedding) of n first views, then n second views.
-        everyone: those of all devices, in the order of ranks (ranks * 2n, embedding).
-        rank: whose views `own` are.
-        temperature: what similarities are divided by.
+        local: unit vectors (2n, embedding) of n first views, then n second views.
+        gathered: those of all devices, in the order of ranks (world size * 2n, embedding).
+        rank: of the device that holds `local`.
+        temperature: divides the cosine similarities.
 
     Returns:
-        The mean over `own`; the mean over ranks is the loss of the whole batch.
+        The mean over `local`; the mean over ranks is the loss of the whole batch.
     """
-    count = len(own)
-    place = torch.arange(count, device=own.device)
-    itself, partner = (rank * count + one for one in (place, (place + count // 2) % count))
-    columns = torch.arange(len(everyone), device=own.device)
-    similarity = own @ everyone.T / temperature
-    similarity = similarity.masked_fill(itself.unsqueeze(1) == columns, -torch.inf)
-    return functional.cross_entropy(similarity, partner)
+    count = len(local)
+    row = torch.arange(count, device=local.device)
+    own_column = rank * count + row
+    partner_column = rank * count + (row + count // 2) % count
+    columns = torch.arange(len(gathered), device=local.device)
+    similarity = local @ gathered.T / temperature
+    similarity = similarity.masked_fill(own_column.unsqueeze(1) == columns, -torch.inf)
+    return functional.cross_entropy(similarity, partner_column)

@@ -1,4 +1,4 @@
-"""Learning features that agree between two views of an image, without labels."""
+"""VICReg: features that agree between two views of an image, without labels."""
 
 from typing import Annotated
 
@@ -12,7 +12,7 @@ from assay.runs.data_info import DataInfo
 
 
 class Vicreg(pl.LightningModule):
-    """Variance, invariance and covariance of two views' embeddings.
+    """Weighted sum of the invariance, variance and covariance losses of two views.
 
     Source: Bardes, Ponce and LeCun, VICReg: Variance-Invariance-Covariance Regularization for
     Self-Supervised Learning (ICLR 2022).
@@ -22,7 +22,7 @@ class Vicreg(pl.LightningModule):
     FIELDS = ("image",)
     MONITOR = "validation_loss"
     MODE = "min"
-    SMALLEST_BATCH = 2  # statistics over a batch need two examples
+    SMALLEST_BATCH = 2  # batch norm needs two examples
 
     def __init__(
         self,
@@ -37,6 +37,19 @@ class Vicreg(pl.LightningModule):
         horizontal_flip: bool = False,
         random_crop_padding: Annotated[int, Ge(0)] = 0,
     ) -> None:
+        """Put an expander on a backbone.
+
+        Args:
+            backbone: images (n, channels, height, width) -> features (n, `features`).
+            info: of the data set.
+            embedding: length of a view's embedding.
+            invariance: weight of the mean squared difference between the two views' embeddings.
+            variance: weight of the hinge loss that keeps each dimension's standard deviation at 1.
+            covariance: weight of the squared covariances between dimensions.
+            augmentation: strength of the random changes of views, see `augmentations.augment`.
+            horizontal_flip: flip half of the views horizontally.
+            random_crop_padding: translate each view by up to this many pixels.
+        """
         super().__init__()
         self.backbone = backbone
         self.expander = nn.Sequential(
@@ -45,9 +58,13 @@ class Vicreg(pl.LightningModule):
             nn.ReLU(),
             nn.Linear(embedding, embedding),
         )
-        self.weights = {"invariance": invariance, "variance": variance, "covariance": covariance}
+        self.loss_weights = {
+            "invariance": invariance,
+            "variance": variance,
+            "covariance": covariance,
+        }
         self.augmentation = augmentation
-        self.changes = {
+        self.augmentations = {
             "horizontal_flip": horizontal_flip,
             "random_crop_padding": random_crop_padding,
         }
@@ -62,22 +79,22 @@ class Vicreg(pl.LightningModule):
         first, second = (self.expander(self.backbone(self._view(images))) for _ in range(2))
         terms = {
             "invariance": functional.mse_loss(first, second),
-            "variance": (_variance(first) + _variance(second)) / 2,
-            "covariance": _covariance(first) + _covariance(second),
+            "variance": (_variance_loss(first) + _variance_loss(second)) / 2,
+            "covariance": _covariance_loss(first) + _covariance_loss(second),
         }
-        return sum(self.weights[name] * term for name, term in terms.items())
+        return sum(self.loss_weights[name] * term for name, term in terms.items())
 
     def _view(self, images: Tensor) -> Tensor:
-        return augmentations.augment(images, self.augmentation, **self.changes)
+        return augmentations.augment(images, self.augmentation, **self.augmentations)
 
 
-def _variance(embeddings: Tensor) -> Tensor:
-    """How far each dimension's standard deviation stays below 1, on average."""
+def _variance_loss(embeddings: Tensor) -> Tensor:
+    """Compute the mean shortfall of each dimension's standard deviation below 1."""
     return functional.relu(1 - (embeddings.var(0) + 1e-4).sqrt()).mean()
 
 
-def _covariance(embeddings: Tensor) -> Tensor:
-    """The squared covariances between dimensions, summed, per dimension."""
+def _covariance_loss(embeddings: Tensor) -> Tensor:
+    """Compute the sum of squared covariances between dimensions, divided by their number."""
     count, dimensions = embeddings.shape
     centred = embeddings - embeddings.mean(0)
     covariance = centred.T @ centred / (count - 1)

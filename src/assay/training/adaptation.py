@@ -130,7 +130,7 @@ def start(
 ) -> list[nn.Parameter]:
     """Let an objective's backbone start from that of a pretraining.
 
-    Where it was trained for inputs of another size, the backbone's own `fitted` makes it fit. What
+    Where it was trained for inputs of another size, its `adapt_weights` adapts them. What
     stands for a token is taken over where both vocabularies have that token, and stays as it was
     initialised where it is new.
 
@@ -150,8 +150,8 @@ def start(
     try:
         if vocabularies:
             weights = _translated(backbone, weights, *vocabularies)
-        if hasattr(backbone, "fitted"):
-            weights = backbone.fitted(weights)
+        if hasattr(backbone, "adapt_weights"):
+            weights = backbone.adapt_weights(weights)
     except (KeyError, RuntimeError, ValueError) as error:
         what = f"{where} holds another network, which cannot be made to fit: {_line(error)}"
         raise JobError(what, ExitCode.DATA) from error
