@@ -57,7 +57,7 @@ def test_a_network_that_fits_into_no_memory_is_checked_without_its_weights(tmp_p
     model = {"name": "vit", **size}  # 174 billion weights, 700 GB
     assert refusals(tmp_path, {"model": model} | scratch()) == {}
     [reason] = refusals(tmp_path, {"model": model | {"heads": 95}} | scratch())
-    assert "a multiple of 4 and of heads (95) is needed" in reason
+    assert "choose a multiple of 4 and of heads (95)" in reason
 
 
 def test_a_network_whose_code_needs_numbers_is_built_with_them(

@@ -209,7 +209,7 @@ BROKEN = {
         put(
             "model",
             {
-                "name": "assay.models.cnn:ConvolutionalNetwork",
+                "name": "assay.models.cnn:CNN",
                 "channels": 1,
                 "width": 2,
                 "depth": 3,
