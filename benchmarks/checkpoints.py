@@ -50,7 +50,7 @@ def share(record: dict[str, Any]) -> float:
 
 def main(rounds: int) -> None:
     """Make the parents, take turns, and print medians."""
-    plan = Plan(loading.read(PROJECT / "config.yaml") | {"device": "cpu"})
+    plan = Plan(loading.read(PROJECT / "config.yaml", {"device": "cpu"}))
     found = [run for run in plan.runs if run.seed in (None, plan.study["seeds"][0])]
     wide = {"model": {"name": "cnn", "width": 128, "features": 512}}
     rows = []

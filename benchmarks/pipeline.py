@@ -44,7 +44,7 @@ TOLERANCE = 0.02  # of the mean accuracy: the rivals draw other random changes o
 
 def loop(cores: int) -> dict[str, float]:
     """All runs, in this process or in a pool; returns the accuracy of each evaluation."""
-    plan = Plan(loading.read(PROJECT / "config.yaml") | {"device": "cpu"})
+    plan = Plan(loading.read(PROJECT / "config.yaml", {"device": "cpu"}))
     runs = [run for stage in ("pretrain", "finetune") for run in plan.runs if run.stage == stage]
     accuracy: dict[str, float] = {}
     if cores == 1:
@@ -166,8 +166,8 @@ def hydra(cores: int) -> tuple[float, float]:
     chosen = loading.read(PROJECT / "config.yaml")
     command = [sys.executable, str(PROJECT / "benchmarks/hydra_study/train.py")]
     command += ["--config-dir", str(PROJECT), "--multirun", "study.device=cpu"]
-    command += [f"hydra.launcher.n_jobs={cores}", f"seed={','.join(map(str, chosen['seeds']))}"]
-    stages = {"pretrain": chosen["pretrain"], "finetune": chosen["experiments"]}
+    command += [f"hydra.launcher.n_jobs={cores}", f"seed={','.join(map(str, chosen.seeds))}"]
+    stages = {"pretrain": chosen.pretrain, "finetune": chosen.experiments}
     with tempfile.TemporaryDirectory() as name:
         begun = time.perf_counter()
         for stage, runs in stages.items():

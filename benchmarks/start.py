@@ -59,7 +59,7 @@ def main(rounds: int) -> None:
     """Prepare the data, start a warm parent, take turns, and print medians."""
     os.environ |= {"PYTHONPATH": str(PROJECT / "src"), "OMP_NUM_THREADS": "1"}
     os.environ[supervision.PARENT] = supervision.mark(os.getpid())
-    runs = Plan(loading.read(PROJECT / "config.yaml") | {"device": "cpu"}).runs
+    runs = Plan(loading.read(PROJECT / "config.yaml", {"device": "cpu"})).runs
     prepare, finetune = (next(r for r in runs if r.stage == s) for s in ("prepare", "finetune"))
     with tempfile.TemporaryDirectory() as folder:
         data = f"{folder}/data"

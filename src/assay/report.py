@@ -12,6 +12,7 @@ from assay.reporting import formatting, latex, rendering, tables
 from assay.runs import artifacts, ledger, records
 from assay.runs.errors import ExitCode, JobError
 from assay.study.plan import Plan
+from assay.study.schema import Study
 
 TEMPLATES = Path(__file__).resolve().parent / "reporting" / "templates"
 PICTURES = {code: 0x2400 + code for code in range(0x20) if chr(code) not in "\t\n"}
@@ -30,7 +31,7 @@ def report(
         partial: leave no record, so that the workflow makes the report again.
     """
     with job.explained(f"report {output.name}", {}, output):
-        write(Plan(settings), output, digest, partial)
+        write(Plan(Study.from_dict(settings)), output, digest, partial)
         print(f"report: {output / 'index.html'}", flush=True)
 
 

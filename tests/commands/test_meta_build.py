@@ -34,7 +34,7 @@ def test_the_studies_of_the_project_are_not_refused(
     path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(PROJECT)
-    runs = Plan(loading.read(path) | {"device": "cpu"}).runs
+    runs = Plan(loading.read(path, {"device": "cpu"})).runs
     trainings = [run for run in runs if run.stage in ("pretrain", "finetune")]
     assert trainings and meta_build.refusals(trainings) == {}
 

@@ -86,13 +86,13 @@ def read_study():
         planned = plan.Plan(found)
     except (loading.StudyError, identity.CodeError) as error:
         sys.exit(str(error))
-    if found["device"] == "gpu" and is_local() and not gpus.count():
+    if found.device == "gpu" and is_local() and not gpus.count():
         sys.exit(
             f"{files[0]}: device: gpu: there is no NVIDIA GPU here, or {gpus.VISIBLE} or "
             "--resources gpu=0 hides it: write auto or cpu"
         )
     if workflow.is_main_process:
-        hand_down(found["device"])
+        hand_down(found.device)
     return planned
 
 

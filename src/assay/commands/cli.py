@@ -11,6 +11,7 @@ from typing import Any
 from assay.runs import identity, locks
 from assay.study import loading
 from assay.study.plan import Plan, Run
+from assay.study.schema import Study
 
 STUDIES = Path("workflow", "studies")
 
@@ -34,7 +35,7 @@ class CommandError(ValueError):
     """A command that cannot run; the message says why and how to fix it."""
 
 
-def read_study(path: Path) -> dict[str, Any]:
+def read_study(path: Path) -> Study:
     """Read and complete a study.
 
     Raises:

@@ -2,6 +2,7 @@
 
 import contextlib
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ from assay.commands.reasons import flatten
 from assay.reporting import tables
 from assay.runs import records
 from assay.study.plan import Plan
+from assay.study.schema import Study
 
 INTERNAL = ["conditions"]  # columns of the report's results that only the report uses
 
@@ -37,11 +39,11 @@ def _root(path: Path) -> Path | None:
 def _plans(path: Path) -> Iterator[Plan]:
     """Yield the plans of a study for each device, the present one first."""
     study = _study(path)
-    others = [device for device in ("cpu", "gpu") if device != study["device"]]
-    yield from (Plan({**study, "device": device}) for device in (study["device"], *others))
+    others = [device for device in ("cpu", "gpu") if device != study.device]
+    yield from (Plan(replace(study, device=device)) for device in (study.device, *others))
 
 
-def _study(path: Path) -> dict[str, Any]:
+def _study(path: Path) -> Study:
     """Return the study of a file, a report folder or a name.
 
     Raises:
@@ -54,12 +56,12 @@ def _study(path: Path) -> dict[str, Any]:
         folder.parent.name: folder.parent for folder in Path("reports").glob("*/record.json")
     }
     if path.is_dir() and (path / records.RECORD).exists():
-        return records.read(path)["settings"]
+        return Study.from_dict(records.read(path)["settings"])
     name = path.name
     if name in files:
         return cli.read_study(files[name])
     if name in reports:
-        return records.read(reports[name])["settings"]
+        return Study.from_dict(records.read(reports[name])["settings"])
     raise cli.CommandError(
         f"{path}: no study file, report folder or name of a study"
         f"{cli.suggestion(name, [*files, *reports])}"

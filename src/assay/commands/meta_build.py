@@ -22,6 +22,7 @@ from assay.runs.data_info import DataInfo
 from assay.runs.errors import ExitCode
 from assay.study import signatures
 from assay.study.plan import Plan, Run
+from assay.study.schema import Study
 from assay.training import adaptation, fit, flops, fsdp
 from assay.training.batches import HOST
 
@@ -37,7 +38,7 @@ def meta_build() -> None:
     """Read JSON with a `study` and the `folders` of runs; print `refusals` as JSON."""
     request = json.load(sys.stdin)
     torch.set_num_threads(1)
-    plan = Plan(request["study"])
+    plan = Plan(Study.from_dict(request["study"]))
     print(json.dumps(refusals([plan.by_folder[folder] for folder in request["folders"]])))
 
 

@@ -24,6 +24,6 @@ def show(study: Path, runs: bool = False) -> Answer:
         state = {True: "complete", False: "incomplete"}
         lines = [f"{r['run']:{width}}  {r['hash']}  {state[r['complete']]}" for r in planned]
         return Answer(lines, planned)
-    completed = {k: v for k, v in cli.read_study(study).items() if k != "sources"}
+    completed = cli.read_study(study).to_dict()
     text = yaml.safe_dump(completed, sort_keys=False, allow_unicode=True)
     return Answer(text.splitlines(), completed)

@@ -3,7 +3,7 @@
 import re
 import shutil
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -123,11 +123,11 @@ def _studies(further: list[Path]) -> tuple[list[Plan], dict[str, float]]:
     for path in dict.fromkeys([*cli.study_files(), *further]):
         try:
             study = cli.read_study(path)
-            plans += [Plan({**study, "device": device}) for device in ("cpu", "gpu")]
+            plans += [Plan(replace(study, device=device)) for device in ("cpu", "gpu")]
         except (cli.CommandError, identity.CodeError) as error:
             message = f"{error}\nFix this study first: which runs it uses is unknown."
             raise cli.CommandError(message) from error
-        edited[study["study"]] = path.stat().st_mtime
+        edited[study.study] = path.stat().st_mtime
     return plans, edited
 
 

@@ -12,6 +12,7 @@ from assay.runs import artifacts, atomic_files, identity, records
 from assay.runs.artifacts import PREDICTIONS, WEIGHTS
 from assay.runs.data_info import DataInfo
 from assay.study.plan import Plan, Run
+from assay.study.schema import Study
 
 REPORT_FILES = ("*.csv", "*.tex", "*.json", "*.html", "*.svg", "*.pdf")
 SHOWN_CHARACTERS = 100
@@ -188,7 +189,7 @@ def _write_report(plan: Plan, folder: Path) -> None:
     from assay import report
 
     settings = json.loads(identity.canonical(plan.study))  # as the workflow passes them
-    report.write(Plan(settings), folder, None, partial=True)
+    report.write(Plan(Study.from_dict(settings)), folder, None, partial=True)
 
 
 def _compare(folder: Path, fresh: Path) -> Iterator[str]:

@@ -12,8 +12,8 @@ from matplotlib.ticker import PercentFormatter
 
 from assay.reporting import formatting, statistics
 from assay.reporting.tables import Tables
+from assay.runs import metrics
 from assay.runs.ledger import PHASES
-from assay.study import metrics
 
 INK, GREY = "#010203", "#555555"
 WIDTH_INCHES = 5.2

@@ -6,7 +6,7 @@ from typing import Any
 import pandas as pd
 
 from assay.reporting.tables import Tables
-from assay.study import metrics
+from assay.runs import metrics
 
 Cells = list[dict[str, str]]
 MEASURED = ("energy", "mfu", "memory", "GPU memory", "cost")  # left out where unknown

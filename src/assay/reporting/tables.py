@@ -9,9 +9,8 @@ from typing import Any
 import pandas as pd
 
 from assay.reporting import comparability, costs, statistics
-from assay.runs import ledger, records
+from assay.runs import ledger, metrics, records
 from assay.runs.artifacts import HISTORY, read_history
-from assay.study import metrics
 from assay.study.plan import Plan, Run
 
 

@@ -1,25 +1,35 @@
-"""Reads a study and checks it as a whole, before anything runs."""
+"""Reads a study: parses, checks and completes it before anything runs."""
 
-import math
-import re
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from assay.devices import gpus
-from assay.runs import input_files
-from assay.study import plan, signatures, validation
+from assay.study import (
+    cross_checks,
+    plugin_settings,
+    schema,
+    signatures,
+    structure,
+    training_checks,
+    validation,
+    yaml_source,
+)
+from assay.study.schema import NO_PRETRAINING, Study
+from assay.study.structure import UNKNOWN, Place, known
+from assay.study.yaml_source import Source
 
-Loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # the one in C is ten times faster
-MISREAD = re.compile(r"[-+]?(0[0-9_]+|[0-9_]+(:[0-9.]+)+)")  # octal, and base 60
+MOST_SEEDS = 10_000
+MOST_VALIDATIONS = 10
 
 
 class StudyError(ValueError):
-    """A study that cannot run; the text names the file, each key, its value and the remedy."""
+    """A study that cannot run. The text names the file, each key, its value and the remedy."""
 
 
-def read(path: Path, changes: dict[str, Any] | None = None) -> dict[str, Any]:
+def read(path: Path, changes: dict[str, Any] | None = None) -> Study:
     """Read a study from a YAML file.
 
     Args:
@@ -27,93 +37,128 @@ def read(path: Path, changes: dict[str, Any] | None = None) -> dict[str, Any]:
         changes: values laid over the file's, key by key, as `snakemake --config` gives them.
 
     Returns:
-        The study with each experiment's settings complete, and `cpu` or `gpu` for an `auto` device.
+        The completed study; its `device` is `cpu` or `gpu`.
 
     Raises:
-        StudyError: with all that is wrong.
+        StudyError: with everything that is wrong.
     """
-    lines: dict[tuple, int] = {}
     changes = _typed(changes or {})
-    study = _merge(_parse(path, lines), changes)
-    study = _with_plain_numbers(study)
-    for check in validation.ALL:
-        problems = list(dict.fromkeys(check(study)))
-        if problems:
-            raise StudyError(_message(path, lines, changes, problems))
-    return {
-        **study,
-        "experiments": plan.complete(study),
-        **_sources(study),
-        "device": gpus.resolve(study["device"]),
-    }
-
-
-def _sources(study: dict[str, Any]) -> dict[str, dict[str, str]]:
-    """What stands in the user's own files that a study names, as digests."""
-    chosen = [(kind, settings) for kind, _, settings in validation.chosen(study)]
-    paths = {path for one in chosen for path in signatures.paths(*one).values()}
-    return {"sources": {path: input_files.digest(path) for path in sorted(paths)}} if paths else {}
-
-
-def _parse(path: Path, lines: dict[tuple, int]) -> dict[str, Any]:
     try:
-        root = yaml.compose(path.read_text(encoding="utf-8"), Loader)
-        _index(root, (), lines, path)
-        study = yaml.load(path.read_text(encoding="utf-8"), Loader)
-    except StudyError:
-        raise
-    except FileNotFoundError as error:
-        raise StudyError(
-            f"{path}: there is no such file; name a study with --configfile"
-        ) from error
-    except OSError as error:
-        raise StudyError(f"{path}: cannot be read: {error.strerror}") from error
-    except UnicodeDecodeError as error:
-        raise StudyError(f"{path}: is not UTF-8 text (byte {error.start})") from error
-    except RecursionError as error:
-        raise StudyError(f"{path}: an alias (*name) stands inside its own anchor") from error
-    except yaml.YAMLError as error:
-        mark = getattr(error, "problem_mark", None)
-        where = f", line {mark.line + 1}" if mark else ""
-        what = getattr(error, "problem", None) or str(error).splitlines()[0]
-        raise StudyError(f"{path}{where}: is not valid YAML: {what}") from error
-    except ValueError as error:
-        raise StudyError(f"{path}: is not valid YAML: {error}") from error
-    if not isinstance(study, dict):
-        kind = "is empty" if study is None else f"holds {type(study).__name__}, not keys and values"
-        raise StudyError(f"{path}: {kind}; config.yaml of the project shows what a study says")
+        source = yaml_source.read(path)
+    except yaml_source.SourceError as error:
+        raise StudyError(f"The study cannot run:\n  {path}{error}") from error
+    study = _merge(source.study, changes)
+    problems = [*source.problems, *check(study)]
+    if problems:
+        raise StudyError(_message(path, source, changes, problems))
+    study = complete(expanded(study))
+    return replace(study, device=gpus.resolve(study.device))
+
+
+def check(study: dict[str, Any]) -> list[tuple[Place, str]]:
+    """Return everything that is wrong with a study as its author wrote it: places and messages."""
+    if problem := validation.version(study):
+        return [(("schema",), problem)]
+    found = list(validation.values(study))
+    study = expanded(study)
+    for each in (validation.keys, validation.names, validation.chosen_plugins):
+        places = {place for place, _ in found}
+        found += [(place, what) for place, what in each(study) if place not in places]
+        study = _pruned(study, found)
+    completed = complete(study)
+    found += cross_checks.check(completed)
+    found += training_checks.check(completed, study)
+    return list(dict.fromkeys(found))
+
+
+def _pruned(study: dict[str, Any], problems: list[tuple[Place, str]]) -> dict[str, Any]:
+    """Return a copy in which values that are wrong or missing are `UNKNOWN`."""
+    study = structure.plain(study)
+    for place, _ in problems:
+        with suppress(KeyError, IndexError, TypeError):
+            structure.value_at(study, place[:-1])[place[-1]] = UNKNOWN
     return study
 
 
-def _index(node: Any, place: tuple, lines: dict[tuple, int], path: Path) -> None:
-    """Note each key's line, and refuse a key that stands twice: YAML would drop the first."""
-    if isinstance(node, yaml.ScalarNode) and MISREAD.fullmatch(node.value) and _is_number(node):
-        read, line = yaml.load(node.value, Loader), node.start_mark.line + 1
-        what = f"YAML reads {node.value} as {read}: write what you mean, or put it in quotes"
-        raise StudyError(f"{path}, line {line}: {'.'.join(map(str, place))}: {what}")
-    if isinstance(node, yaml.SequenceNode):
-        for number, item in enumerate(node.value):
-            lines[(*place, number)] = item.start_mark.line + 1
-            _index(item, (*place, number), lines, path)
-    if not isinstance(node, yaml.MappingNode):
-        return
-    seen: dict[str, int] = {}
-    for key, value in node.value:
-        name, line = key.value, key.start_mark.line + 1
-        if not isinstance(name, str):
-            raise StudyError(f"{path}, line {line}: a key must be text")
-        if name in seen and name != "<<":
-            where = ".".join(map(str, (*place, name)))
-            raise StudyError(
-                f"{path}, line {line}: {where} stands twice, first in line {seen[name]}; YAML "
-                "would keep only the last: delete one"
-            )
-        seen[name] = lines[(*place, name)] = line
-        _index(value, (*place, name), lines, path)
+def expanded(study: dict[str, Any]) -> dict[str, Any]:
+    """Return a copy in which numbers and short forms are written in one way.
+
+    `seeds: 3` becomes `[0, 1, 2]`, `model: cnn` becomes `{name: cnn}`, and 1.0 becomes 1.
+    """
+    study = {"finetune": {}} | structure.plain(study)
+    if isinstance(study["finetune"], dict):
+        study["finetune"] = {"objective": schema.OBJECTIVE} | study["finetune"]
+    seeds = study.get("seeds")
+    if isinstance(seeds, int) and not isinstance(seeds, bool) and 0 < seeds <= MOST_SEEDS:
+        study["seeds"] = list(range(seeds))
+    for _, place in structure.chosen(study, Study):
+        entry = structure.value_at(study, place[:-1])
+        if isinstance(entry[place[-1]], str):
+            entry[place[-1]] = {"name": entry[place[-1]]}
+    return study
 
 
-def _is_number(node: yaml.ScalarNode) -> bool:
-    return node.tag.endswith((":int", ":float"))
+def complete(study: dict[str, Any]) -> Study:
+    """Add defaults to an expanded study, and make the objects of `schema` of it.
+
+    Values that are `UNKNOWN` make those that follow from them unknown.
+    """
+    study = structure.plain(study)
+    for kind, place in list(structure.chosen(study, Study)):
+        entry = structure.value_at(study, place[:-1])
+        entry[place[-1]] = plugin_settings.completed(kind, entry[place[-1]])
+    study["finetune"] = known(lambda: _training(study["finetune"]))
+    study["pretrain"] = known(lambda: _pretrainings(study))
+    study["experiments"] = known(lambda: _experiments(study))
+    study["report"] = known(
+        lambda: _with(study.get("report", {}), "metric", lambda: _metric(study))
+    )
+    return structure.build(Study, study)
+
+
+def _pretrainings(study: dict[str, Any]) -> dict[str, Any]:
+    return {
+        name: known(lambda entry=entry: _training(_with(entry, "model", lambda: study["model"])))
+        for name, entry in study.get("pretrain", {}).items()
+    }
+
+
+def _experiments(study: dict[str, Any]) -> dict[str, Any]:
+    return {
+        name: known(lambda entry=entry: _experiment(study, study["finetune"] | entry))
+        for name, entry in study["experiments"].items()
+    }
+
+
+def _experiment(study: dict[str, Any], entry: dict[str, Any]) -> dict[str, Any]:
+    start = entry.get("pretraining", NO_PRETRAINING)
+    found = study if start == NO_PRETRAINING else study["pretrain"].get(start, UNKNOWN)
+    return _training(_with(entry, "model", lambda: found["model"]))
+
+
+def _training(entry: dict[str, Any]) -> dict[str, Any]:
+    return _with(entry, "validate_every_steps", lambda: _interval(entry["steps"]))
+
+
+def _with(entry: dict[str, Any], key: str, default: Callable[[], Any]) -> dict[str, Any]:
+    """Add the default of a key; it is unknown where what it follows from is unknown."""
+    return entry | {key: known(default)} if entry.get(key) is None else entry
+
+
+def _interval(steps: int) -> int:
+    """Return the smallest divisor of steps that gives at most 10 validations."""
+    return steps // max(n for n in range(1, MOST_VALIDATIONS + 1) if steps % n == 0)
+
+
+def _metric(study: dict[str, Any]) -> str:
+    """Return the first metric that the objective of the first experiment measures.
+
+    One that the objectives of all experiments measure comes first.
+    """
+    used = [entry["objective"]["name"] for entry in study["experiments"].values()]
+    measured = [signatures.constant(name, "METRICS", ()) for name in used]
+    common = [metric for metric in measured[0] if all(metric in each for each in measured)]
+    return [*common, *measured[0], UNKNOWN][0]
 
 
 def _merge(base: Any, changes: Any) -> Any:
@@ -124,36 +169,38 @@ def _merge(base: Any, changes: Any) -> Any:
 
 
 def _typed(changes: Any) -> Any:
-    """What `--config` gives as text, as it would be read from the file."""
+    """Return what `--config` gives as text as it would be read from the file."""
     if isinstance(changes, dict):
         return {key: _typed(value) for key, value in changes.items()}
     if isinstance(changes, list):
         return [_typed(value) for value in changes]
-    if not isinstance(changes, str):
-        return changes
-    try:
-        return yaml.load(changes, Loader)
-    except (yaml.YAMLError, ValueError):
-        return changes
+    return yaml_source.value(changes) if isinstance(changes, str) else changes
 
 
-def _with_plain_numbers(value: Any) -> Any:
-    """Whole numbers as int, so that 1 and 1.0 are the same setting."""
-    if isinstance(value, dict):
-        return {key: _with_plain_numbers(item) for key, item in value.items()}
-    if isinstance(value, list):
-        return [_with_plain_numbers(item) for item in value]
-    whole = isinstance(value, float) and math.isfinite(value) and value.is_integer()
-    return int(value) if whole else value
-
-
-def _message(path: Path, lines: dict, changes: dict[str, Any], problems: list) -> str:
-    text = []
-    for place, what in problems:
-        known = (place[:end] for end in range(len(place), 0, -1) if place[:end] in lines)
-        line = next((lines[part] for part in known), None)
+def _message(path: Path, source: Source, changes: dict[str, Any], problems: list) -> str:
+    """Return the problems as text, a line each, in the order of the file."""
+    located = [(_line(source, place), place, what) for place, what in problems]
+    lines = []
+    for line, place, what in sorted(located, key=lambda each: each[0]):
         where = f"{path}, line {line}" if line else str(path)
-        where = "--config" if place and place[0] in changes else where
-        text.append(": ".join([where, *([".".join(map(str, place))] if place else []), what]))
-    count = "" if len(text) == 1 else f" ({len(text)} problems)"
-    return f"The study cannot run{count}:\n" + "\n".join(f"  {line}" for line in text)
+        where = "--config" if _contains(changes, place) else where
+        lines.append(": ".join([where, *([".".join(map(str, place))] if place else []), what]))
+    count = "" if len(lines) == 1 else f" ({len(lines)} problems)"
+    return f"The study cannot run{count}:\n" + "\n".join(f"  {line}" for line in lines)
+
+
+def _line(source: Source, place: Place) -> int:
+    """Return the line of a place or of what contains it, counted from 1; 0 for the whole study."""
+    parts = (place[:end] for end in range(len(place), 0, -1))
+    return next((source.lines[part] for part in parts if part in source.lines), 0)
+
+
+def _contains(changes: Any, place: Place) -> bool:
+    """Return whether a value comes from `--config`."""
+    for key in place:
+        if not isinstance(changes, dict):
+            return True
+        if key not in changes:
+            return False
+        changes = changes[key]
+    return bool(place)

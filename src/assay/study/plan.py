@@ -1,4 +1,4 @@
-"""From a study to its runs: what each is, what it needs and where it stands. No torch here."""
+"""The runs of a study: settings, parents and folder of each."""
 
 import platform
 from collections import Counter
@@ -8,13 +8,16 @@ from functools import cached_property
 from typing import Any
 
 from assay import plugins
-from assay.runs import artifacts, identity, records
-from assay.study import signatures
+from assay.runs import artifacts, identity, input_files, records
+from assay.study import plugin_settings, signatures
+from assay.study.schema import Experiment, Pretraining, Study
+from assay.study.structure import plain
 
 LINKS = "results/current"
 STAGES = ("prepare", "pretrain", "finetune", "evaluate")  # parents first
-DEFAULT = "default"  # what `prepare.dataset` is called where data is named
-ADDED = ("lora",)  # what changes the shape of a network besides its model and objective
+HARDWARE = ("device", "precision", "threads")
+TRAINING_HARDWARE = (*HARDWARE, "compile", "devices")
+NETWORK = ("model", "objective", "lora")  # the settings on which a network's shape depends
 
 
 @dataclass(frozen=True)
@@ -59,85 +62,67 @@ class Run:
         return identity.canonical(self.settings)
 
 
-def complete(study: dict[str, Any]) -> dict[str, dict[str, Any]]:
-    """Each experiment's settings: `finetune`, what it changes of that, and its model."""
-    complete = {}
-    for name, entry in study["experiments"].items():
-        start = study["pretrain"].get(entry["pretraining"], {})
-        model = {"model": start.get("model", study["model"])}
-        complete[name] = {**study["finetune"], **model, **entry}
-    return complete
-
-
-def data(study: dict[str, Any]) -> dict[str, dict[str, Any]]:
-    """Name -> `dataset` and perhaps `tokenizer`."""
-    prepare = study["prepare"]
-    return {DEFAULT: _without(prepare, "additional"), **prepare.get("additional", {})}
-
-
-def place(name: str) -> tuple[str, ...]:
-    """Where a study says what data of this name is."""
-    return ("prepare",) if name == DEFAULT else ("prepare", "additional", name)
-
-
-def tokenizer_source(entry: dict[str, Any]) -> str | None:
-    """The data whose tokenizer other data uses; None where it has its own or none."""
-    return entry.get("tokenizer", {}).get("from")
-
-
 class Plan:
     """All runs of a study, parents first."""
 
-    def __init__(self, study: dict[str, Any]) -> None:
+    def __init__(self, study: Study) -> None:
         """Plan a study.
 
         Args:
-            study: as `assay.study.read` returns it, its `device` resolved to `cpu` or `gpu`.
+            study: as `loading.read` returns it, its `device` resolved to `cpu` or `gpu`.
         """
-        self.execution = study.get("execution", {})
-        self.study = {key: value for key, value in study.items() if key != "execution"}
-        self.name = study["study"]
+        self.typed = study
+        self.study = _without(study.to_dict(), "execution")
+        self.execution = plain(study.execution)
+        self.name = study.study
         self.runs: list[Run] = []
         self.by_folder: dict[str, Run] = {}
         self.prepared: dict[str, Run] = {}
-        hardware = {key: study[key] for key in ("device", "precision", "threads")}
-        training = hardware | {key: study[key] for key in ("compile", "devices")}
-        for seed in study["seeds"]:
+        self.input_files: dict[str, str] = {}  # path -> hash
+        for seed in study.seeds:
+            started_from = {entry.pretraining for entry in study.experiments.values()}
             pretrained = {
-                name: self._add(
-                    "pretrain",
-                    name,
-                    seed,
-                    {"model": study["model"], **_without(entry, "data"), **training},
-                    {"data": self._prepared(entry.get("data", DEFAULT))},
-                )
-                for name, entry in study["pretrain"].items()
-                if any(e["pretraining"] == name for e in study["experiments"].values())
+                name: self._add_pretraining(name, entry, seed)
+                for name, entry in study.pretrain.items()
+                if name in started_from
             }
-            for name, entry in study["experiments"].items():
-                settings = _without(entry, "pretraining", "data") | training
-                parents = {"data": self._prepared(entry.get("data", DEFAULT))}
-                if entry["pretraining"] != "none":
-                    parents["weights"] = start = pretrained[entry["pretraining"]]
-                    if start.parents["data"] is not parents["data"]:
-                        parents["pretraining_data"] = start.parents["data"]
-                trained = self._add("finetune", name, seed, settings, parents)
-                kept = ("model", "objective", *(key for key in ADDED if key in entry))
-                settings = {key: entry[key] for key in kept} | hardware | study["evaluate"]
-                parents = {"data": parents["data"], "weights": trained}
-                self._add("evaluate", name, seed, settings, parents)
+            for name, entry in study.experiments.items():
+                self._add_experiment(name, entry, seed, pretrained.get(entry.pretraining))
+
+    def _add_pretraining(self, name: str, entry: Pretraining, seed: int) -> Run:
+        settings = _without(plain(entry), "data") | self._hardware(*TRAINING_HARDWARE)
+        return self._add("pretrain", name, seed, settings, {"data": self._prepared(entry.data)})
+
+    def _add_experiment(self, name: str, entry: Experiment, seed: int, start: Run | None) -> None:
+        """Add the fine-tuning and the evaluation of an experiment."""
+        parents = {"data": self._prepared(entry.data)}
+        if start:
+            parents["weights"] = start
+            if start.parents["data"] is not parents["data"]:
+                parents["pretraining_data"] = start.parents["data"]
+        complete = plain(entry)
+        settings = _without(complete, "pretraining", "data") | self._hardware(*TRAINING_HARDWARE)
+        trained = self._add("finetune", name, seed, settings, parents)
+        settings = {key: complete[key] for key in NETWORK if key in complete}
+        settings |= self._hardware(*HARDWARE) | plain(self.typed.evaluate)
+        parents = {"data": parents["data"], "weights": trained}
+        self._add("evaluate", name, seed, settings, parents)
+
+    def _hardware(self, *keys: str) -> dict[str, Any]:
+        return {key: getattr(self.typed, key) for key in keys}
 
     def _prepared(self, name: str) -> Run:
-        """The run that prepares what a study calls so."""
+        """Return the run that prepares the data of this name."""
         if name not in self.prepared:
-            entry, parents = data(self.study)[name], {}
-            if source := tokenizer_source(entry):
-                entry, parents = _without(entry, "tokenizer"), {"tokenizer": self._prepared(source)}
-            dataset = entry["dataset"]["name"]
+            entry, parents = self.typed.data[name], {}
+            settings = _without(plain(entry), "additional")
+            if source := (entry.tokenizer or {}).get("from"):
+                settings = _without(settings, "tokenizer")
+                parents = {"tokenizer": self._prepared(source)}
+            dataset = entry.dataset["name"]
             if signatures.info(dataset).depends_on_python:
-                entry = entry | {"python": platform.python_version()}
-            made = self._add("prepare", dataset, None, entry, parents)
-            self.prepared[name] = made
+                settings |= {"python": platform.python_version()}
+            self.prepared[name] = self._add("prepare", dataset, None, settings, parents)
         return self.prepared[name]
 
     def _add(self, stage: str, name: str, seed: int | None, settings: dict, parents: dict) -> Run:
@@ -151,17 +136,19 @@ class Plan:
         return self.by_folder[run.folder]
 
     def _sources(self, settings: dict[str, Any]) -> dict[str, dict[str, str]]:
-        """Digests of the user's own files that settings name."""
-        known = self.study.get("sources", {})
-        if not known:
-            return {}
+        """Return hashes of the user's own files that settings name."""
         found = {
-            f"{kind}.{key}": known[path]
+            f"{kind}.{key}": self._hash(path)
             for kind in plugins.KINDS
             if kind in settings
-            for key, path in signatures.paths(kind, settings[kind]).items()
+            for key, path in plugin_settings.paths(kind, settings[kind]).items()
         }
         return {"sources": found} if found else {}
+
+    def _hash(self, path: str) -> str:
+        if path not in self.input_files:
+            self.input_files[path] = input_files.digest(path)
+        return self.input_files[path]
 
     @property
     def folder(self) -> str:

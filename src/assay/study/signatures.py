@@ -1,8 +1,6 @@
-"""What a plug-in takes and states, read from its text: nothing is imported."""
+"""What a plug-in's file states, read from its text: nothing is imported."""
 
 import ast
-from collections.abc import Iterator
-from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -11,31 +9,7 @@ from assay import plugins
 from assay.runs import identity
 from assay.runs.data_info import DataInfo
 
-BOUNDS = {"Gt": ">", "Ge": ">=", "Lt": "<", "Le": "<="}
-PATHS = ("Path", "pathlib.Path")  # either of them in a union, too, stands for the user's files
 INHERITED = "def __init__(self, **inherited): pass"  # of a class that defines none
-
-
-@dataclass(frozen=True)
-class Parameter:
-    """A setting that a plug-in takes: a keyword-only argument of its entry point.
-
-    Attributes:
-        type: such as `int`; `Path` for files of the user's own.
-        bounds: such as `(">", 0)`.
-        choices: the values that are possible; empty where that is not stated.
-        required: whether it has no default.
-        nullable: whether it may be null.
-    """
-
-    type: str
-    bounds: tuple[tuple[str, float], ...]
-    choices: tuple[Any, ...]
-    required: bool
-    nullable: bool
-
-
-FILES = Parameter("Path", (), (), required=False, nullable=False)
 
 
 class PluginError(ValueError):
@@ -62,28 +36,9 @@ def info(dataset: str) -> DataInfo:
     raise _fault("dataset", dataset, "it defines no INFO = DataInfo(...)")
 
 
-@cache
-def parameters(kind: str, name: str) -> dict[str, Parameter]:
-    """The settings that a plug-in takes, from the signature of its entry point.
-
-    What is the user's own may take them by place as well, and may take the `info` of the data.
-
-    Raises:
-        PluginError: the file has no entry point (`prepare`, `train`, `build`, or the class).
-    """
-    arguments = _entry_point(kind, name).args
-    pairs = list(zip(arguments.kwonlyargs, arguments.kw_defaults, strict=True))
-    if plugins.is_own(kind, name):
-        placed = [*arguments.posonlyargs, *arguments.args]
-        without = [None] * (len(placed) - len(arguments.defaults))
-        pairs += zip(placed, [*without, *arguments.defaults], strict=True)
-        pairs = [pair for pair in pairs if pair[0].arg not in ("self", "info")]
-    return {argument.arg: parameter(argument.annotation, default) for argument, default in pairs}
-
-
 def is_library(model: str) -> bool:
     """Whether a model's file takes the name of a network of another library."""
-    return len(_entry_point("model", model).args.args) > 1
+    return len(entry_point("model", model).args.args) > 1
 
 
 @cache
@@ -99,10 +54,10 @@ def inputs(model: str) -> tuple[str, ...] | None:
 
 def is_open(kind: str, name: str) -> bool:
     """Whether something of the user's may take more than its own text tells."""
-    return plugins.is_own(kind, name) and _entry_point(kind, name).args.kwarg is not None
+    return plugins.is_own(kind, name) and entry_point(kind, name).args.kwarg is not None
 
 
-def _entry_point(kind: str, name: str) -> ast.FunctionDef:
+def entry_point(kind: str, name: str) -> ast.FunctionDef:
     first, target = plugins.split(name)
     wanted = {
         "dataset": "prepare",
@@ -140,75 +95,9 @@ def _path(kind: str, name: str) -> Path:
     return plugins.path(kind, first)
 
 
-def parameter(annotation: ast.expr | None, default: ast.expr | None) -> Parameter:
-    """`Annotated[int, Gt(0)]` -> int, with the bound `> 0`."""
-    bounds = []
-    annotation, nullable = _without_none(annotation)
-    if isinstance(annotation, ast.Subscript) and _last(annotation.value) == "Annotated":
-        annotation, *constraints = annotation.slice.elts  # type: ignore[attr-defined]
-        annotation, within = _without_none(annotation)
-        nullable |= within
-        for constraint in constraints:
-            if isinstance(constraint, ast.Call) and _last(constraint.func) in BOUNDS:
-                limit = ast.literal_eval(constraint.args[0])
-                bounds.append((BOUNDS[_last(constraint.func)], limit))
-    choices: tuple[Any, ...] = ()
-    if isinstance(annotation, ast.Subscript) and _last(annotation.value) == "Literal":
-        found = ast.literal_eval(annotation.slice)
-        choices = found if isinstance(found, tuple) else (found,)
-    type_name = ast.unparse(annotation) if annotation else "Any"
-    return Parameter(type_name, tuple(bounds), choices, default is None, nullable)
-
-
-def _without_none(annotation: ast.expr | None) -> tuple[ast.expr | None, bool]:
-    """`int | None` -> int, and whether there was a None; a path counts before what else may be."""
-    if annotation is None:
-        return None, False
-    members = list(_members(annotation))
-    others = [each for each in members if ast.unparse(each) != "None"]
-    nullable = len(others) < len(members)
-    if any(ast.unparse(each) in PATHS for each in others):
-        return ast.Name("Path"), nullable
-    return (others[0] if len(others) == 1 else annotation), nullable
-
-
-def _members(annotation: ast.expr) -> Iterator[ast.expr]:
-    """The types of a union, however it is written."""
-    if isinstance(annotation, ast.Constant) and isinstance(annotation.value, str):
-        yield from _members(ast.parse(annotation.value, mode="eval").body)
-    elif isinstance(annotation, ast.BinOp):
-        yield from _members(annotation.left)
-        yield from _members(annotation.right)
-    elif isinstance(annotation, ast.Subscript) and _last(annotation.value) in ("Union", "Optional"):
-        inner = annotation.slice
-        for each in inner.elts if isinstance(inner, ast.Tuple) else [inner]:
-            yield from _members(each)
-        if _last(annotation.value) == "Optional":
-            yield ast.Constant(None)
-    else:
-        yield annotation
-
-
-def _last(name: ast.expr) -> str:
-    """`typing.Literal` -> Literal."""
+def last(name: ast.expr) -> str:
+    """Return the last part of a dotted name: `typing.Literal` -> Literal."""
     return ast.unparse(name).rpartition(".")[2]
-
-
-def paths(kind: str, settings: dict[str, Any]) -> dict[str, Any]:
-    """Setting -> path, of the user's own files that a plug-in's settings name.
-
-    The `arguments` of a `module` of the user's are such settings by that module's signature.
-    """
-    try:
-        takes = parameters(kind, settings["name"])
-    except PluginError:
-        return {}  # another library's code, which may be anywhere
-    found = {k: settings.get(k) for k, each in takes.items() if each.type == "Path"}
-    module, given = settings.get("module"), settings.get("arguments")
-    if kind == "objective" and isinstance(module, str) and plugins.CODE.fullmatch(module) and given:
-        inner = paths("model", {**given, "name": module})
-        found |= {f"arguments.{key}": value for key, value in inner.items()}
-    return {key: value for key, value in found.items() if value is not None}
 
 
 def _fault(kind: str, name: str, what: str) -> PluginError:
