@@ -1,5 +1,9 @@
 """Assay: from data to a report on accuracy and training time. See README.md and config.yaml."""
 
+from snakemake.utils import min_version
+
+min_version("9.20")
+
 
 include: "workflow/rules/common.smk"
 include: "workflow/rules/data.smk"
@@ -8,7 +12,7 @@ include: "workflow/rules/results.smk"
 
 
 rule all:
-    """Make the report of the study, and every run that it tells of."""
+    """Write the report of the study, and run all that it shows."""
     default_target: True
     input:
         rules.report.output,
@@ -16,15 +20,13 @@ rule all:
 
 
 onstart:
-    collect_garbage()
-    pass_on_termination()
-    rehearse()
-    bear_full_disk()
+    before_first_job(log)
 
 
 onsuccess:
-    forget_finished()
+    hooks.delete_resume_folders(PLAN)
 
 
 onerror:
-    report_what_there_is()
+    if not COMMAND.targets:
+        hooks.write_partial_report(PLAN, STUDY_JSON)

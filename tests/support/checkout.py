@@ -11,6 +11,9 @@ import pytest
 import yaml
 from filelock import FileLock
 
+from assay.study import loading
+from assay.study.plan import STAGES, Plan
+
 PROJECT = Path(__file__).resolve().parents[2]
 PARTS = ("Snakefile", "config.yaml", "environment.yml", "workflow", "profiles", "src")
 
@@ -63,7 +66,7 @@ class Checkout:
         stats = text.partition("Job stats:")[2].partition("\n\n")[0]
         rows = [line.split() for line in stats.splitlines()]
         pairs = [row for row in rows if len(row) == 2 and row[1].isdigit()]
-        return {name: int(count) for name, count in pairs if name not in ("all", "total")}
+        return {name: int(count) for name, count in pairs if name in (*STAGES, "report")}
 
     def edit(self, path: str, old: str, new: str) -> None:
         text = (self.folder / path).read_text()
@@ -95,6 +98,12 @@ def tiny_study() -> dict:
     }  # fmt: skip
     study["report"]["target"] = 0.1
     return study
+
+
+def planned_study(folder: Path, study: dict) -> Plan:
+    """Return the plan of a study, by the code of this process; its file is in a folder."""
+    (folder / "config.yaml").write_text(yaml.safe_dump(study, sort_keys=False))
+    return Plan(loading.read(folder / "config.yaml"))
 
 
 def start(checkout: Checkout, cores: int) -> subprocess.Popen:

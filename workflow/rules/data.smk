@@ -4,7 +4,7 @@
 rule prepare:
     """Get the data set, check it, and write its train, validation and test split."""
     input:
-        needs_of("prepare", tokenizer=["record.json"]),
+        needs("prepare", tokenizer=["record.json"]),
     output:
         record="results/prepare/{name}/{digest}/record.json",
         splits=expand(
@@ -19,10 +19,19 @@ rule prepare:
         ENVIRONMENT
     threads: 1
     resources:
+        local_cores=1,
         mem_mb=4000,
         runtime=60,
     params:
-        arguments=arguments_of("prepare"),
+        settings=settings("prepare"),
+        parents=parents("prepare"),
+        execution=execution,
     shell:
-        "exec python -m assay.jobs.launch prepare {params.arguments}"
-        f" --execution {EXECUTION_JSON} > {{log:q}} 2>&1"
+        r"""
+        exec python -m assay.jobs.launch prepare \
+            --settings {params.settings:q} \
+            --digest {wildcards.digest} \
+            --output results/prepare/{wildcards.name}/{wildcards.digest} \
+            --execution {params.execution:q} \
+            {params.parents} >{log:q} 2>&1
+        """

@@ -1,10 +1,10 @@
 """From trained weights to numbers, tables and figures."""
 
 
-rule evaluate:
-    """Predict each test example with a fine-tuned network, and measure."""
+use rule pretrain as evaluate with:
+    """Predict every test example with a fine-tuned network, and measure."""
     input:
-        needs_of("evaluate", data=["test.safetensors"], weights=["weights.safetensors"]),
+        needs("evaluate", data=["test.safetensors"], weights=["weights.safetensors"]),
     output:
         record=f"results/evaluate/{RUN}/record.json",
         predictions=f"results/evaluate/{RUN}/predictions.csv",
@@ -12,22 +12,22 @@ rule evaluate:
         f"results/evaluate/{RUN}/log.txt",
     benchmark:
         f"results/evaluate/{RUN}/benchmark.tsv"
-    conda:
-        ENVIRONMENT
-    threads: places(STUDY["threads"])
+    priority: 0
+    threads: STUDY["threads"]
     resources:
+        local_cores=CORES if ALONE else STUDY["threads"],
         gpu=GPUS,
         mem_mb=4000,
         runtime=120,
     params:
-        arguments=arguments_of("evaluate"),
-    shell:
-        "exec python -m assay.jobs.launch evaluate {params.arguments}"
-        f" --execution {EXECUTION_JSON} > {{log:q}} 2>&1"
+        stage="evaluate",
+        settings=settings("evaluate"),
+        parents=parents("evaluate"),
+        execution=execution,
 
 
 rule report:
-    """Write the study's page, tables, figures and numbers from the records of its runs."""
+    """Write the page, tables, figures and numbers of the study from the records of its runs."""
     input:
         [run.record for run in PLAN.runs],
     output:
@@ -65,12 +65,17 @@ rule report:
         ENVIRONMENT
     threads: 1
     resources:
+        local_cores=1,
         mem_mb=4000,
         runtime=60,
     params:
         settings=STUDY_JSON,
         digest=PLAN.digest,
+        folder=PLAN.folder,
     shell:
-        "exec python -m assay.jobs.launch report --settings {params.settings:q} --digest {params.digest}"
-        f" --output {PLAN.folder}"
-        " > {log:q} 2>&1"
+        r"""
+        exec python -m assay.jobs.launch report \
+            --settings {params.settings:q} \
+            --digest {params.digest} \
+            --output {params.folder} >{log:q} 2>&1
+        """

@@ -2,9 +2,9 @@
 
 
 rule pretrain:
-    """Learn a backbone from the training examples without their labels."""
+    """Pretrain a backbone on the training split, without its labels."""
     input:
-        needs_of("pretrain", data=["train.safetensors", "validation.safetensors"]),
+        needs("pretrain", data=["train.safetensors", "validation.safetensors"]),
     output:
         record=f"results/pretrain/{RUN}/record.json",
         weights=f"results/pretrain/{RUN}/weights.safetensors",
@@ -16,22 +16,33 @@ rule pretrain:
     priority: 2
     conda:
         ENVIRONMENT
-    threads: places(WIDTH)
+    threads: WIDTH
     resources:
+        local_cores=CORES if ALONE else WIDTH,
         gpu=GPUS * STUDY["devices"],
         mem_mb=4000,
         runtime=1440,
     params:
-        arguments=arguments_of("pretrain"),
+        stage="pretrain",
+        settings=settings("pretrain"),
+        parents=parents("pretrain"),
+        execution=execution,
     shell:
-        "exec python -m assay.jobs.launch pretrain {params.arguments}"
-        f" --execution {EXECUTION_JSON} > {{log:q}} 2>&1"
+        r"""
+        exec python -m assay.jobs.launch {params.stage} \
+            --settings {params.settings:q} \
+            --seed {wildcards.seed} \
+            --digest {wildcards.digest} \
+            --output results/{params.stage}/{wildcards.name}/seed{wildcards.seed}-{wildcards.digest} \
+            --execution {params.execution:q} \
+            {params.parents} >{log:q} 2>&1
+        """
 
 
-rule finetune:
-    """Train a new head, and the backbone unless it is frozen, on labelled training examples."""
+use rule pretrain as finetune with:
+    """Fine-tune a new head, and the backbone unless it is frozen, on labelled training examples."""
     input:
-        needs_of(
+        needs(
             "finetune",
             data=["train.safetensors", "validation.safetensors"],
             weights=["weights.safetensors"],
@@ -46,15 +57,8 @@ rule finetune:
     benchmark:
         f"results/finetune/{RUN}/benchmark.tsv"
     priority: 1
-    conda:
-        ENVIRONMENT
-    threads: places(WIDTH)
-    resources:
-        gpu=GPUS * STUDY["devices"],
-        mem_mb=4000,
-        runtime=1440,
     params:
-        arguments=arguments_of("finetune"),
-    shell:
-        "exec python -m assay.jobs.launch finetune {params.arguments}"
-        f" --execution {EXECUTION_JSON} > {{log:q}} 2>&1"
+        stage="finetune",
+        settings=settings("finetune"),
+        parents=parents("finetune"),
+        execution=execution,

@@ -7,6 +7,7 @@ from typing import Any
 
 KINDS = ("cpu", "gpu")
 VISIBLE = "CUDA_VISIBLE_DEVICES"
+AUTO = "ASSAY_DEVICE"  # what `auto` means: jobs of a cluster get it from the one who plans
 
 
 @dataclass(frozen=True)
@@ -41,7 +42,7 @@ def resolve(kind: str) -> str:
     """`auto` -> `gpu` where an NVIDIA GPU can be used, else `cpu`; other kinds as they are."""
     if kind != "auto":
         return kind
-    return "gpu" if count() else "cpu"
+    return os.environ.get(AUTO) or ("gpu" if count() else "cpu")
 
 
 def count() -> int:
