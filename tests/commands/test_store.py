@@ -42,7 +42,7 @@ def test_the_store_shows_and_removes_runs_that_no_study_uses(
 def test_runs_of_a_value_on_the_command_line_are_used(
     inside: Checkout, assay: Callable[..., str]
 ) -> None:
-    inside.snakemake("finetune", "--config", "seeds=[7]")
+    inside.snakemake("--until", "finetune", "--config", "seeds=[7]")
     assert "seed7" not in assay("store").partition("unused")[2]
 
 

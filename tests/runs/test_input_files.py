@@ -153,8 +153,8 @@ def test_what_a_killed_job_has_put_aside_is_no_file_of_the_run(checkout: Checkou
     found = checkout.study()
     found["prepare"]["dataset"] = {"name": "deadly"}
     checkout.write_study(found)
-    assert checkout.run("snakemake", "--cores", "1", "prepare").returncode != 0
-    checkout.snakemake("prepare")
+    assert checkout.run("snakemake", "--cores", "1", "--until", "prepare").returncode != 0
+    checkout.snakemake("--until", "prepare")
     [record] = checkout.folder.glob("results/prepare/deadly/*/record.json")
     splits = {f"{split}.safetensors" for split in ("train", "validation", "test")}
     assert json.loads(record.read_text())["files"].keys() == splits
