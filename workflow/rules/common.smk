@@ -19,7 +19,6 @@ sys.path.insert(0, SOURCE)
 
 from assay.commands import preflight
 from assay.runs import identity, records
-from assay.runs.execution import Execution
 from assay.study import mtimes
 from assay.workflow import command_line, console, environment, hooks
 from assay.workflow import planning, resources, targets
@@ -31,17 +30,16 @@ if COMMAND.is_main:
     os.environ["ASSAY_DEVICE"] = resources.device(COMMAND)
 FILES = planning.study_files(workflow.configfiles, workflow.basedir)
 PLAN = planning.read(FILES, COMMAND.config)
-STUDY = PLAN.study
-STUDY_JSON = identity.canonical(STUDY)
-EXECUTION = Execution(**PLAN.execution)
+STUDY = PLAN.typed
+STUDY_JSON = identity.canonical(PLAN.study)
 EXECUTION_JSON = identity.canonical(PLAN.execution)
-WIDTH = resources.width(STUDY, EXECUTION)
-GPUS = 1 if STUDY["device"] == "gpu" else 0
+WIDTH = resources.width(STUDY)
+GPUS = 1 if STUDY.device == "gpu" else 0
 CORES = resources.cores(COMMAND)
-ALONE = EXECUTION.timing == "exclusive" and not GPUS and COMMAND.is_local
+ALONE = STUDY.execution.timing == "exclusive" and not GPUS and COMMAND.is_local
 ENVIRONMENT = Path(workflow.basedir, "environment.yml")
 RUN = "{name}/seed{seed}-{digest}"
-environment.prepare(SOURCE, STUDY["threads"], COMMAND.is_main)
+environment.prepare(SOURCE, STUDY.threads, COMMAND.is_main)
 
 
 if not workflow.configfiles:
@@ -137,11 +135,9 @@ def before_planning():
     hooks.check_writable(PLAN)
     jobs = hooks.torch_jobs(PLAN)
     if COMMAND.is_local and jobs:
-        for name, amount in resources.limits(
-            FILES[0], STUDY, EXECUTION, COMMAND
-        ).items():
+        for name, amount in resources.limits(FILES[0], STUDY, COMMAND).items():
             workflow.register_resource(name, amount)
-        if EXECUTION.fork_server and jobs > 1:
+        if STUDY.execution.fork_server and jobs > 1:
             hooks.start_fork_server()
     hooks.link_runs(PLAN)
 

@@ -13,9 +13,9 @@ use rule pretrain as evaluate with:
     benchmark:
         f"results/evaluate/{RUN}/benchmark.tsv"
     priority: 0
-    threads: STUDY["threads"]
+    threads: STUDY.threads
     resources:
-        local_cores=CORES if ALONE else STUDY["threads"],
+        local_cores=CORES if ALONE else STUDY.threads,
         gpu=GPUS,
         mem_mb=4000,
         runtime=120,
@@ -48,13 +48,13 @@ rule report:
         figures=report(
             expand(
                 f"{PLAN.folder}/figures/{{figure}}.svg",
-                figure=STUDY["report"]["figures"],
+                figure=STUDY.report.figures,
             ),
             caption="../report/figures.rst",
             category="Figures",
         ),
         vector=expand(
-            f"{PLAN.folder}/figures/{{figure}}.pdf", figure=STUDY["report"]["figures"]
+            f"{PLAN.folder}/figures/{{figure}}.pdf", figure=STUDY.report.figures
         ),
         numbers=f"{PLAN.folder}/numbers.tex",
         provenance=f"{PLAN.folder}/provenance.json",

@@ -19,7 +19,7 @@ rule pretrain:
     threads: WIDTH
     resources:
         local_cores=CORES if ALONE else WIDTH,
-        gpu=GPUS * STUDY["devices"],
+        gpu=GPUS * STUDY.devices,
         mem_mb=4000,
         runtime=1440,
     params:

@@ -1,12 +1,11 @@
 """How many cores and GPUs the jobs on this machine share, and which trainings need more."""
 
 import os
-from typing import Any
 
 from snakemake.utils import available_cpu_count
 
 from assay.devices import cpu, gpus
-from assay.runs.execution import Execution
+from assay.study.schema import Study
 from assay.workflow.command_line import CommandLine
 
 CORES = "local_cores"  # Snakemake's own count of cores ignores the quota of a container
@@ -37,27 +36,25 @@ def cores(command: CommandLine) -> int:
     return command.cores
 
 
-def width(study: dict[str, Any], execution: Execution) -> int:
+def width(study: Study) -> int:
     """Return the threads that a training keeps busy."""
-    return study["devices"] * (study["threads"] + execution.loader_workers)
+    return study.devices * (study.threads + study.execution.loader_workers)
 
 
-def check_device(file: str, study: dict[str, Any]) -> None:
+def check_device(file: str, study: Study) -> None:
     """Refuse a study for a GPU where there is none.
 
     Raises:
         SystemExit: with the remedy.
     """
-    if study["device"] == "gpu" and not gpus.count():
+    if study.device == "gpu" and not gpus.count():
         raise SystemExit(
             f"{file}: device: gpu: there is no NVIDIA GPU here, or {gpus.VISIBLE} or "
             "--resources gpu=0 hides it: write auto or cpu"
         )
 
 
-def limits(
-    file: str, study: dict[str, Any], execution: Execution, command: CommandLine
-) -> dict[str, int]:
+def limits(file: str, study: Study, command: CommandLine) -> dict[str, int]:
     """Return what the jobs on this machine share, by the names that rules use.
 
     Args:
@@ -66,23 +63,23 @@ def limits(
     Raises:
         SystemExit: a training needs more.
     """
-    shared, threads = {CORES: cores(command)}, width(study, execution)
+    shared, threads = {CORES: cores(command)}, width(study)
     if threads > shared[CORES]:
         raise SystemExit(
-            f"{file}: a training takes {threads} threads (threads: {study['threads']}, "
-            f"loader_workers: {execution.loader_workers}, devices: {study['devices']}), and "
+            f"{file}: a training takes {threads} threads (threads: {study.threads}, "
+            f"loader_workers: {study.execution.loader_workers}, devices: {study.devices}), and "
             f"{shared[CORES]} can be used here: lower one of them, or use a machine with more cores"
         )
-    if study["device"] == "gpu":
-        shared["gpu"] = _jobs_on_gpus(file, study["devices"], execution.jobs_per_gpu, command)
+    if study.device == "gpu":
+        shared["gpu"] = _jobs_on_gpus(file, study, command)
     return shared
 
 
-def _jobs_on_gpus(file: str, devices: int, jobs_per_gpu: int, command: CommandLine) -> int:
+def _jobs_on_gpus(file: str, study: Study, command: CommandLine) -> int:
     """Return how many one-GPU jobs can run at once: more would only wait for a lease."""
-    visible = gpus.available()
+    visible, devices, sharing = gpus.available(), study.devices, study.execution.jobs_per_gpu
     count = len(visible) if command.gpus is None else min(len(visible), command.gpus)
-    if jobs_per_gpu > 1:  # such jobs spread over all GPUs that they see
+    if sharing > 1:  # such jobs spread over all GPUs that they see
         os.environ[gpus.VISIBLE] = ",".join(gpu.uuid for gpu in visible[:count])
     together = min(count, len(gpus.usable(visible, devices)))
     if devices > together:
@@ -90,4 +87,4 @@ def _jobs_on_gpus(file: str, devices: int, jobs_per_gpu: int, command: CommandLi
             f"{file}: a training takes {devices} GPUs (devices), and {together} can be used here, "
             "not counting MIG instances: lower devices, or use a machine with more GPUs"
         )
-    return count * jobs_per_gpu
+    return count * sharing
