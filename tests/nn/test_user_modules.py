@@ -1,5 +1,6 @@
 """A user's own networks and LightningModules, from a package of the user's."""
 
+import copy
 import shutil
 import subprocess
 import sys
@@ -416,6 +417,16 @@ def made(name: str, backbone: nn.Module | None = None, **changes: object) -> Lig
     return Lightning(backbone or none.NoNetwork(), DataInfo(shape=(1, 8, 8), classes=3), **settings)
 
 
+def test_a_users_module_keeps_its_class_its_hyperparameters_and_can_be_copied() -> None:
+    from my_package.modules import LitNet
+
+    module = made("LitNet", part="encoder")
+    assert isinstance(module, LitNet) and isinstance(module, Lightning)
+    assert dict(module.hparams) == {"width": 8, "rate": 0.05}
+    twin = copy.deepcopy(module)
+    assert twin.backbone is twin.encoder is not module.encoder
+
+
 def test_a_part_of_a_users_module_can_be_its_backbone() -> None:
     torch.manual_seed(0)
     first, second = made("LitNet", part="encoder"), made("LitNet", part="encoder")
@@ -429,12 +440,12 @@ def test_a_part_of_a_users_module_can_be_its_backbone() -> None:
 @pytest.mark.parametrize(
     ("name", "changes", "words"),
     [
-        ("Stepless", {"arguments": None}, "defines no training_step"),
+        ("Stepless", {"arguments": None}, "does not define training_step"),
         ("LitNet", {"arguments": {"depth": 1}}, "missing a required argument: 'width'"),
         ("LitNet", {"part": "trunk"}, "has no part trunk"),
-        ("LitNet", {"module": "my_package.networks:SmallNet"}, "is no class that derives from"),
+        ("LitNet", {"module": "my_package.networks:SmallNet"}, "is not a subclass of"),
         ("LitNet", {"network": "net"}, "unexpected keyword argument 'net'"),
-        ("Taken", {}, "calls a part `metrics`"),
+        ("Taken", {}, "has a part named `metrics`"),
     ],
 )
 def test_a_mistake_in_a_users_module_is_told_in_one_line(
@@ -458,7 +469,7 @@ def test_the_studys_model_is_the_backbone_wherever_a_users_module_keeps_it() -> 
 def test_a_users_module_beside_a_model_must_say_where_the_model_goes() -> None:
     backbone = nn.Linear(1, 1)
     backbone.features = 1
-    with pytest.raises(JobError, match="say with `network` which of its arguments"):
+    with pytest.raises(JobError, match="say with `network` which parameter"):
         made("LitNet", backbone)
 
 
@@ -468,7 +479,7 @@ def test_texts_without_labels_come_as_tokens_and_those_after_them() -> None:
     del settings["name"]
     module = Lightning(none.build(info, context_length=4), info, **settings)
     tokens = torch.arange(10).view(2, 5)
-    inputs, targets = module._formed({"tokens": tokens})
+    inputs, targets = module._convert({"tokens": tokens})
     assert inputs.tolist() == [[0, 1, 2, 3], [5, 6, 7, 8]]
     assert targets.tolist() == [[1, 2, 3, 4], [6, 7, 8, 9]]
     assert module.FIELDS == ("tokens",)
@@ -478,5 +489,5 @@ def test_texts_without_labels_come_as_tokens_and_those_after_them() -> None:
 
 def test_a_forward_that_gives_no_logits_is_told_so() -> None:
     batch = {"image": torch.rand(2, 1, 8, 8), "label": torch.zeros(2, dtype=torch.long)}
-    with pytest.raises(JobError, match=r"forward gives \(2, 8\) where logits \(2, 3\) are needed"):
+    with pytest.raises(JobError, match=r"forward returns \(2, 8\): return logits \(2, 3\)"):
         made("Odd").predict_step(batch, 0)

@@ -1,7 +1,8 @@
-"""A user's own LightningModule, as it is: `objective: {name: lightning, module: mine:LitNet}`."""
+"""A user's own LightningModule: `objective: {name: lightning, module: my_package:LitNet}`."""
 
 import inspect
 from collections.abc import Callable
+from functools import cache
 from typing import Any, Literal
 
 import numpy as np
@@ -12,24 +13,28 @@ from torch.nn import functional
 from assay.nn import user_modules
 from assay.runs.data_info import DataInfo
 
-Batch = dict[str, Tensor]
-BACKBONE = "backbone."
+BACKBONE = "backbone"
+HOOKS = ("training_step", "validation_step")
 
 
 class Lightning(pl.LightningModule):
-    """What stands between a study and a user's LightningModule.
+    """Adapts a user's LightningModule to what Assay expects of an objective.
 
-    An object of this class becomes one of a class that is both this one and the user's, so that
-    optimizers, schedules, logging and hooks are the user's own. Only batches are put into another
-    form, and what a study asks of every objective is added.
+    `Lightning(..., module="my_package:LitNet")` creates an object of a class that inherits
+    from `Lightning` and then from `LitNet`. Optimizers, schedules, logging and hooks are therefore
+    the user's. `Lightning` only converts batches and adds what evaluation needs.
 
-    To be evaluated, the user's `forward` must turn inputs into logits (n, classes); or the class
-    defines `predict_step` (a dict of columns, one value per example) and `metrics` itself.
+    To be evaluated, the user's `forward` returns logits (n, classes), or the user's class defines
+    `predict_step` (a dict of columns, one value per example) and `metrics`.
     """
 
     INPUTS = ("image", "text")
     FIELDS = ("input", "label")
     METRICS = ("accuracy", "loss")
+
+    def __new__(cls, *_: Any, module: str = "", **__: Any) -> "Lightning":
+        """Create an object of the class that inherits from this one and from the user's."""
+        return super().__new__(_adapted_class(_user_class(module)) if module else cls)
 
     def __init__(
         self,
@@ -44,134 +49,148 @@ class Lightning(pl.LightningModule):
         network: str | None = None,
         part: str | None = None,
     ) -> None:
-        """Make an object of the user's class.
+        """Call the constructor of the user's class.
 
         Args:
-            backbone: the study's model; `{name: none}` where the user's module brings its own.
-            info: of the data set; handed over where the constructor has an argument `info`.
+            backbone: the study's model; model `none` if the user's module has its own.
+            info: of the data set; passed if the user's constructor has a parameter `info`.
             module: `package.module:Name` of the user's class.
-            monitor: the value logged in validation that chooses the weights.
-            mode: whether more of it is better (`max`) or less (`min`).
-            batch: what the user's steps get: `pair` is (inputs, labels), or for texts without
-                labels (tokens, next tokens); `inputs` is inputs alone; `dict` has all by name.
+            monitor: name of the logged validation value that selects the weights to keep.
+            mode: whether a higher (`max`) or a lower (`min`) value is better.
+            batch: format of the batches that the user's steps receive: `pair` is (inputs, labels),
+                or (tokens, next tokens) for texts without labels; `inputs` is the inputs only;
+                `dict` has all columns by name.
             arguments: of the user's constructor.
-            network: the constructor's argument that is to be the study's model.
-            part: the attribute that is pretrained and fine-tuned, where it is not that model.
+            network: the parameter of the user's constructor that receives the study's model.
+            part: attribute to pretrain and fine-tune, if it is not the study's model.
 
         Raises:
-            JobError: there is no such class, or it takes other arguments.
+            JobError: there is no such class, or its constructor does not accept these arguments.
         """
-        kind = user_modules.load(module)
-        if not (isinstance(kind, type) and issubclass(kind, pl.LightningModule)):
-            what = "is no class that derives from pytorch_lightning.LightningModule"
-            raise user_modules.user_error(
-                module, f"{what} (that of the package lightning is another class)"
-            )
-        for hook in ("training_step", "validation_step"):
-            if getattr(kind, hook) is getattr(pl.LightningModule, hook):
-                raise user_modules.user_error(module, f"defines no {hook}")
         if network is None and backbone.features:
-            what = "say with `network` which of its arguments is the study's model"
-            raise user_modules.user_error(module, f"{what}, or write `model: {{name: none}}`")
-        given = (arguments or {}) | ({network: backbone} if network else {})
-        given = user_modules.bind_arguments(kind, given, {"info": info}, module)
-        # Its own methods come first, and `super()` in them is the user's class.
-        self.__class__ = type(kind.__name__, (Lightning, kind), {"__module__": kind.__module__})
-        kind.__init__(self, **given)
+            what = (
+                "say with `network` which parameter of its constructor receives the study's model"
+            )
+            raise user_modules.user_error(module, f"{what}, or write `model: none`")
+        user_class = _user_class(module)
+        required = (arguments or {}) | ({network: backbone} if network else {})
+        accepted = user_modules.bind_arguments(user_class, required, {"info": info}, module)
+        # not super().__init__: then `save_hyperparameters()` would also save this method's arguments
+        user_class.__init__(self, **accepted)
         self._set_up(info, batch, monitor, mode, module)
-        if part is None and network is None:
-            self.backbone = getattr(self, "backbone", backbone)
-        else:
-            self._name_backbone(part or _place(self, backbone), module)
+        if part or network:
+            self._alias_backbone(part or _path_of(backbone, self), module)
+        elif not hasattr(self, BACKBONE):
+            self.backbone = backbone
 
     def _set_up(self, info: DataInfo, batch: str, monitor: str, mode: str, module: str) -> None:
         self.MONITOR, self.MODE = monitor, mode
-        self._name, self._form, self._examples = module, batch, 0
-        self._input = info.input_field
-        self._is_stream = self._input == "tokens" and info.max_length is None
+        self._module_name, self._batch_format, self._batch_size = module, batch, 0
+        self._input_field, self._is_stream = info.input_field, info.is_stream
         self._classes = info.classes
         labels = () if batch == "inputs" or self._is_stream else ("label",)
-        self.FIELDS = (self._input, *labels)
+        self.FIELDS = (self._input_field, *labels)
         if "metrics" in self._modules:
-            what = "calls a part `metrics`, as a study calls what measures: call it otherwise"
+            what = "has a part named `metrics`, which is the name of a method here: rename it"
             raise user_modules.user_error(module, what)
 
-    def _name_backbone(self, part: str | None, module: str) -> None:
-        """Name weights of a part `backbone.` in files, as other runs look for them."""
-        if part is None or part not in dict(self.named_modules()):
-            what = f"has no part {part}" if part else "does not keep the study's model as a part"
+    def _alias_backbone(self, path: str | None, module: str) -> None:
+        """Make a part available as `backbone`, also in state dicts, as other runs expect it."""
+        if path is None or path not in dict(self.named_modules()):
+            what = f"has no part {path}" if path else "does not keep the study's model as a part"
             raise user_modules.user_error(module, what)
-        if f"{part}." == BACKBONE:
+        if path == BACKBONE:
             return
-        if "backbone" in self._modules:
-            raise user_modules.user_error(
-                module, f"has a part `backbone` beside {part}: call it otherwise"
-            )
-        type(self).backbone = property(lambda self: self.get_submodule(part))
-        self.register_state_dict_post_hook(_renaming(f"{part}.", BACKBONE))
-        self.register_load_state_dict_pre_hook(_renaming(BACKBONE, f"{part}."))
+        if BACKBONE in self._modules:
+            what = f"has a part `backbone` besides {path}: rename it"
+            raise user_modules.user_error(module, what)
+        # a plain attribute: nn.Module would register a second child and list its parameters twice
+        self.__dict__[BACKBONE] = self.get_submodule(path)
+        self.register_state_dict_post_hook(_rename_prefix(f"{path}.", f"{BACKBONE}."))
+        self.register_load_state_dict_pre_hook(_rename_prefix(f"{BACKBONE}.", f"{path}."))
 
     def training_step(self, batch: Any, *index: int, **named: Any) -> Any:
-        return _call(super().training_step, self._formed(batch), *index, **named)
+        return _call(super().training_step, self._convert(batch), *index, **named)
 
     def validation_step(self, batch: Any, *index: int, **named: Any) -> Any:
-        return _call(super().validation_step, self._formed(batch), *index, **named)
+        return _call(super().validation_step, self._convert(batch), *index, **named)
 
-    def predict_step(self, batch: Batch, index: int) -> dict[str, Tensor]:
-        """One value per example and column: what the table of predictions holds."""
+    def predict_step(self, batch: dict[str, Tensor], index: int) -> dict[str, Tensor]:
+        """Return the columns of the predictions table, each (n,)."""
         if hasattr(super(), "metrics"):
-            return _call(super().predict_step, self._formed(batch), index)
-        label, logits = batch["label"], self(batch[self._input])
-        wanted = (len(label), self._classes)
-        if not isinstance(logits, Tensor) or logits.shape != wanted:
-            found = tuple(logits.shape) if isinstance(logits, Tensor) else type(logits).__name__
-            what = f"forward gives {found} where logits {wanted} are needed"
-            raise user_modules.user_error(self._name, f"{what}; or define predict_step and metrics")
+            return _call(super().predict_step, self._convert(batch), index)
+        label, logits = batch["label"], self(batch[self._input_field])
+        shape = (len(label), self._classes)
+        if not isinstance(logits, Tensor) or logits.shape != shape:
+            actual = tuple(logits.shape) if isinstance(logits, Tensor) else type(logits).__name__
+            what = f"forward returns {actual}: return logits {shape}"
+            raise user_modules.user_error(
+                self._module_name, f"{what}, or define predict_step and metrics"
+            )
         confidence, predicted = logits.softmax(1).max(1)
         loss = functional.cross_entropy(logits, label, reduction="none")
         return {"label": label, "predicted": predicted, "confidence": confidence, "loss": loss}
 
     def metrics(self, predictions: dict[str, np.ndarray]) -> dict[str, float]:
-        """Accuracy (a fraction) and mean cross-entropy (nats) from the table of predictions."""
+        """Compute accuracy (fraction) and mean cross-entropy (nats) from the predictions table."""
         if hasattr(super(), "metrics"):
             return super().metrics(predictions)
-        right = predictions["label"] == predictions["predicted"]
-        return {"accuracy": float(right.mean()), "loss": float(predictions["loss"].mean())}
+        correct = predictions["label"] == predictions["predicted"]
+        return {"accuracy": float(correct.mean()), "loss": float(predictions["loss"].mean())}
 
     def log(self, name: str, value: Any, *rest: Any, **options: Any) -> None:
-        """As Lightning's, which does not see the batches of a round that is taken at once."""
-        if options.get("batch_size") is None and self._examples:
-            options["batch_size"] = self._examples
+        """Log with the batch size, which Lightning cannot see when Assay runs the steps."""
+        if options.get("batch_size") is None and self._batch_size:
+            options["batch_size"] = self._batch_size
         super().log(name, value, *rest, **options)
 
-    def _formed(self, batch: Any) -> Any:
-        """A batch as the user's steps expect it; it is so already where one calls another."""
+    def _convert(self, batch: Any) -> Any:
+        """Convert a batch to the user's format, unless another step has done so already."""
         if not isinstance(batch, dict):
             return batch
-        self._examples = len(batch[self._input])
-        if self._form == "dict":
+        inputs = batch[self._input_field]
+        self._batch_size = len(inputs)
+        if self._batch_format == "dict":
             return batch
-        inputs = batch[self._input]
-        if self._form == "inputs":
+        if self._batch_format == "inputs":
             return inputs
         if self._is_stream:
             return inputs[:, :-1], inputs[:, 1:]
         return inputs, batch["label"]
 
 
+def _user_class(name: str) -> type[pl.LightningModule]:
+    user_class = user_modules.load(name)
+    if not (isinstance(user_class, type) and issubclass(user_class, pl.LightningModule)):
+        what = "is not a subclass of pytorch_lightning.LightningModule"
+        raise user_modules.user_error(
+            name, f"{what} (the package `lightning` has another class of that name)"
+        )
+    for hook in HOOKS:
+        if getattr(user_class, hook) is getattr(pl.LightningModule, hook):
+            raise user_modules.user_error(name, f"does not define {hook}")
+    return user_class
+
+
+@cache
+def _adapted_class(user_class: type[pl.LightningModule]) -> type[Lightning]:
+    """Derive a class from `Lightning`, whose methods come first, and from the user's class."""
+    bases, attributes = (Lightning, user_class), {"__module__": user_class.__module__}
+    return type(user_class.__name__, bases, attributes)
+
+
 def _call(step: Callable[..., Any], batch: Any, *index: int, **named: Any) -> Any:
-    """Call a step, which may take the number of the batch or not."""
-    takes = len(inspect.signature(step).parameters)
-    return step(batch, *index[: takes - 1], **named)
+    """Call a step, whose parameter for the index of the batch is optional."""
+    parameters = len(inspect.signature(step).parameters)
+    return step(batch, *index[: parameters - 1], **named)
 
 
-def _place(module: nn.Module, backbone: nn.Module) -> str | None:
-    """Under which name a module holds the study's model."""
-    return next((name for name, each in module.named_modules() if each is backbone), None)
+def _path_of(part: nn.Module, module: nn.Module) -> str | None:
+    return next((path for path, each in module.named_modules() if each is part), None)
 
 
-def _renaming(old: str, new: str) -> Callable[..., None]:
-    """A hook that gives the entries of a state dict that begin so another beginning."""
+def _rename_prefix(old: str, new: str) -> Callable[..., None]:
+    """Return a hook that replaces a prefix in the names of a state dict."""
 
     def rename(module: nn.Module, state: dict[str, Any], prefix: str, *_: Any) -> None:
         for name in list(state):
