@@ -33,7 +33,7 @@ from torch.nn import functional
 
 from assay.models import resnet
 from assay.runs.data_info import DataInfo
-from assay.training.batches import InOrder
+from assay.training.batches import SequentialBatches
 
 WOULD = """\
 With one, `python benchmarks/cifar10.py FOLDER` would train a residual network on CIFAR-10 to 94%,
@@ -181,7 +181,8 @@ def accuracy(module: Recogniser, test: dict[str, Tensor], precision: str) -> flo
     bf16 = torch.autocast(device.type, torch.bfloat16, enabled=precision == "bf16-mixed")
     module.eval()
     with torch.inference_mode(), bf16:
-        batches = InOrder({name: tensor.to(device) for name, tensor in test.items()}, 1024)
+        data = {name: tensor.to(device) for name, tensor in test.items()}
+        batches = SequentialBatches(data, 1024)
         return float(torch.cat([module.right(batch) for batch in batches]).float().mean())
 
 

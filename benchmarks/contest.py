@@ -41,7 +41,7 @@ def set_up(threads: int = 1) -> None:
     os.environ.pop("ASSAY_PARENT", None)
     os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
     warnings.filterwarnings("ignore")
-    fit.set_up({"threads": threads})
+    fit.configure_torch(threads)
 
 
 def stop_without(device: Device, would: str) -> None:
@@ -57,6 +57,7 @@ def settings(
     """A job's settings, with as many whole rounds as asked for; steps are left off the end."""
     every = max(1, steps // rounds)
     return {
+        "model": {"name": "none"}, "objective": {"name": "lightning"},
         "steps": steps // every * every, "validate_every_steps": every, "batch_size": batch_size,
         "learning_rate": 0.001, "weight_decay": 0.01, "warmup_steps": 1, "frozen": [],
         "device": device, "precision": "bf16-mixed" if device == "gpu" else "32-true",

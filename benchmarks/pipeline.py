@@ -77,13 +77,13 @@ def _one(run: Run, started: Any) -> tuple[Any, dict[str, float]]:
     from assay import finetune
     from assay.datasets import digits
     from assay.training import fit
-    from assay.training.batches import Batches, InOrder
+    from assay.training.batches import Batches, SequentialBatches
 
     torch.set_num_threads(1)
     rule, seed = run.settings, run.seed
     tables = digits.prepare()
     data = {s: {k: torch.tensor(v) for k, v in f.items()} for s, f in tables.items()}
-    module = fit.build(rule, digits.INFO, seed)
+    module = fit.build(rule["model"], rule["objective"], digits.INFO, seed)
     if started:
         kept = {k: v for k, v in started.items() if k.startswith("backbone.")}
         module.load_state_dict(kept, strict=False)
@@ -91,7 +91,7 @@ def _one(run: Run, started: Any) -> tuple[Any, dict[str, float]]:
         parameter.requires_grad_(name.split(".")[0] not in rule.get("frozen", []))
     train = data["train"]
     if rule.get("labels_per_class", "all") != "all":
-        rows = finetune.labelled(train["label"], rule["labels_per_class"], seed)
+        rows = finetune.few_shot_rows(train["label"], rule["labels_per_class"], seed)
         train = {name: tensor[rows] for name, tensor in train.items()}
     rate = rule["learning_rate"]
     rates = rate if isinstance(rate, dict) else {"backbone": rate, "head": rate}
@@ -125,7 +125,7 @@ def _one(run: Run, started: Any) -> tuple[Any, dict[str, float]]:
             step += 1
         module.eval()
         with torch.no_grad():
-            for index, batch in enumerate(InOrder(data["validation"], 1024)):
+            for index, batch in enumerate(SequentialBatches(data["validation"], 1024)):
                 module.validation_step(batch, index)
         if best is None or sign * logged[module.MONITOR] > best_value:
             best, best_value = copy.deepcopy(module.state_dict()), sign * logged[module.MONITOR]

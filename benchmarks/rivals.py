@@ -30,10 +30,11 @@ from assay.jobs.job import Job  # noqa: E402
 from assay.runs import artifacts  # noqa: E402
 from assay.runs.execution import Execution  # noqa: E402
 from assay.runs.ledger import training_seconds  # noqa: E402
+from assay.study.training_settings import TrainingSettings  # noqa: E402
 from assay.training import fit, rng  # noqa: E402
 from assay.training.batches import Batches  # noqa: E402
-from assay.training.callbacks import BLOCK  # noqa: E402
 from assay.training.optimizers import WarmupThenCosine  # noqa: E402
+from assay.training.rng import BLOCK_BATCHES  # noqa: E402
 
 SEED = 0
 
@@ -121,9 +122,10 @@ def seconds_of(device: torch.device, work: Callable[[], Any]) -> tuple[float, An
 def ours(task: Training) -> Outcome:
     """Assay's own way to fit."""
     with tempfile.TemporaryDirectory() as folder:
-        execution = Execution(progress_seconds=0, rounds=task.rounds)
+        execution = Execution(progress_seconds=0, intervals=task.rounds)
         job = Job("finetune", task.settings, {}, SEED, Path(folder, "run"), execution)
-        fit.fit(job, task.module(), task.train, task.validation)
+        settings = TrainingSettings.from_dict(task.settings)
+        fit.fit(job, settings, task.module(), task.train, task.validation)
         with Path(folder, "run", artifacts.HISTORY).open() as file:
             rows = list(csv.DictReader(file))
     spent, accuracy = job.ledger.seconds, rows[-1].get("validation_accuracy")
@@ -290,7 +292,7 @@ def _seeded(batches: Iterable[dict[str, Tensor]]) -> Iterator[dict[str, Tensor]]
 
 def _reseed(number: int) -> None:
     """Seed the generators before a batch as Assay does."""
-    block, place = divmod(number, BLOCK)
+    block, place = divmod(number, BLOCK_BATCHES)
     if place == 0:
         rng.reseed(rng.mix(SEED, "block", block))
 

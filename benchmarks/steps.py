@@ -84,9 +84,10 @@ TASKS = (
 
 def settings(task: Task) -> dict[str, Any]:
     return {
-        "steps": task.steps, "batch_size": task.batch_size, "validate_every_steps": task.every,
-        "learning_rate": 0.001, "weight_decay": 0.01, "warmup_steps": 1, "frozen": [],
-        "device": "cpu", "precision": "32-true", "threads": THREADS,
+        "model": {"name": "none"}, "objective": {"name": "lightning"}, "steps": task.steps,
+        "batch_size": task.batch_size, "validate_every_steps": task.every, "learning_rate": 0.001,
+        "weight_decay": 0.01, "warmup_steps": 1, "frozen": [], "device": "cpu",
+        "precision": "32-true", "threads": THREADS,
     }  # fmt: skip
 
 

@@ -34,7 +34,7 @@ class Digits(pl.LightningDataModule):
             tensors = {name: torch.tensor(array) for name, array in fields.items()}
             few = self.settings.get("labels_per_class", "all")
             if split == "train" and few != "all":
-                rows = finetune.labelled(tensors["label"], few, self.seed)
+                rows = finetune.few_shot_rows(tensors["label"], few, self.seed)
                 tensors = {name: tensor[rows] for name, tensor in tensors.items()}
             self.splits[split] = StackDataset(**tensors)
 

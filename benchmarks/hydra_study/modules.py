@@ -11,6 +11,7 @@ from assay import plugins
 from assay.datasets.digits import INFO
 from assay.objectives.classification import Classification
 from assay.objectives.vicreg import Vicreg
+from assay.study.training_settings import TrainingSettings
 from assay.training import optimizers
 
 
@@ -27,6 +28,7 @@ class Learner(pl.LightningModule):
         backbone = plugins.load("model", model["name"]).build(INFO, **_unnamed(model))
         super().__init__(backbone, INFO, **_unnamed(settings["objective"]))
         self.settings = settings
+        self.optimizer_settings = TrainingSettings.from_dict({"model": model, **settings})
 
     def training_step(self, batch: dict[str, Tensor], index: int) -> Tensor:
         loss = super().training_step(batch, index)
@@ -34,7 +36,7 @@ class Learner(pl.LightningModule):
         return loss
 
     def configure_optimizers(self) -> dict[str, Any]:
-        return optimizers.adamw(self, self.settings)
+        return optimizers.adamw(self, self.optimizer_settings)
 
 
 def _unnamed(entry: dict[str, Any]) -> dict[str, Any]:

@@ -12,6 +12,7 @@ from assay.jobs.job import Job, run
 from assay.runs import artifacts, execution
 from assay.runs.errors import ExitCode, JobError
 from assay.runs.execution import Execution
+from assay.study.training_settings import TrainingSettings
 from assay.training import adaptation, fit, rng
 
 
@@ -25,7 +26,7 @@ def finetune(
     digest: str | None = None,
     execution: Execution = execution.DEFAULT,
 ) -> None:
-    """Train a new head on a backbone that was pretrained, or on a new one.
+    """Train a new head on a pretrained or a new backbone.
 
     Args:
         settings: JSON with `model`, `objective`, `labels_per_class`, `frozen`, `learning_rate`
@@ -34,36 +35,41 @@ def finetune(
             random draw.
         data: folder of the prepared data.
         output: the run's folder.
-        weights: folder of the pretraining to start from; none trains from scratch.
-        pretraining_data: folder of the data that the pretraining learnt from, where that is another.
-        digest: what the workflow expects this run to be.
+        weights: folder of the pretraining to start from; None trains from scratch.
+        pretraining_data: folder of the pretraining's data, if it is not `data`.
+        digest: hash that the workflow expects this run to have.
         execution: how the training is carried out; it changes no result.
     """
-    given = {"data": data, "weights": weights, "pretraining_data": pretraining_data}
-    parents = {role: folder for role, folder in given.items() if folder is not None}
+    folders = {"data": data, "weights": weights, "pretraining_data": pretraining_data}
+    parents = {role: folder for role, folder in folders.items() if folder is not None}
     run(_finetune, "finetune", settings, parents, seed, output, digest, execution)
 
 
 def _finetune(job: Job) -> None:
-    fit.set_up(job.settings)
+    settings = TrainingSettings.from_dict(job.settings)
+    fit.configure_torch(settings.threads, settings.devices)
     with job.ledger.spend("build"):
-        objective = fit.build(job.settings, job.info, job.seed)
-        anew = []
+        objective = fit.build(settings.model, settings.objective, job.info, job.seed)
+        reinitialised = []
         if "weights" in job.folders:
             path = job.file("weights", artifacts.WEIGHTS)
-            anew = adaptation.start(objective, load_file(path), path, _vocabularies(job))
-        adaptation.add(objective, job.settings, job.seed)
+            reinitialised = adaptation.load_pretrained(
+                objective, load_file(path), path, _vocabularies(job)
+            )
+        adaptation.add_lora(objective, settings.lora, job.seed)
     with job.ledger.spend("data"):
-        train, validation = (fit.read(job, objective, split) for split in ("train", "validation"))
-        if job.settings["labels_per_class"] != "all":
-            train = subsample_labels(train, job.settings["labels_per_class"], job.seed)
+        train, validation = (
+            fit.read_split(job, objective, split) for split in ("train", "validation")
+        )
+        if settings.labels_per_class != "all":
+            train = subsample_labels(train, settings.labels_per_class, job.seed)
     job.ledger.enter("build")
-    fit.fit(job, objective, train, validation, anew)
+    fit.fit(job, settings, objective, train, validation, reinitialised)
     job.metrics["labels"] = len(train["label"]) if "label" in train else 0
 
 
 def _vocabularies(job: Job) -> tuple[dict[str, int], dict[str, int]] | None:
-    """What tokens stand for, of the pretraining and of this training, where they differ."""
+    """Return token -> id of the pretraining and of this training; None if they are equal."""
     if "pretraining_data" not in job.parents or not job.info.is_text:
         return None
     from assay.data import tokenization, vocabularies
@@ -78,7 +84,7 @@ def _vocabularies(job: Job) -> tuple[dict[str, int], dict[str, int]] | None:
 
 
 def subsample_labels(train: dict[str, Tensor], per_class: int, seed: int) -> dict[str, Tensor]:
-    """The examples that `labelled` chooses.
+    """Return the few-shot training set: `per_class` examples of each class.
 
     Raises:
         JobError: the objective reads no labels, or a class has fewer.
@@ -86,12 +92,12 @@ def subsample_labels(train: dict[str, Tensor], per_class: int, seed: int) -> dic
     if "label" not in train:
         what = f"labels_per_class: {per_class}: the objective reads no labels"
         raise JobError(f"{what}: write all", ExitCode.DATA)
-    rows = labelled(train["label"], per_class, seed)
+    rows = few_shot_rows(train["label"], per_class, seed)
     return {name: tensor[rows] for name, tensor in train.items()}
 
 
-def labelled(labels: Tensor, per_class: int, seed: int) -> Tensor:
-    """Choose `per_class` examples of each class by the seed; fewer are always among more.
+def few_shot_rows(labels: Tensor, per_class: int, seed: int) -> Tensor:
+    """Choose `per_class` examples of each class by the seed; a larger choice contains a smaller.
 
     Args:
         labels: (n,)
@@ -102,10 +108,10 @@ def labelled(labels: Tensor, per_class: int, seed: int) -> Tensor:
     Raises:
         JobError: a class has fewer.
     """
-    counts = labels.bincount()
-    if int(counts.min()) < per_class:
-        what = f"{per_class} labels per class: the rarest class has {int(counts.min())}"
-        raise JobError(f"{what}: write labels_per_class: {int(counts.min())} or all", ExitCode.DATA)
+    smallest = int(labels.bincount().min())
+    if smallest < per_class:
+        what = f"{per_class} labels per class: the rarest class has {smallest}"
+        raise JobError(f"{what}: write labels_per_class: {smallest} or all", ExitCode.DATA)
     chosen = []
     for label in labels.unique().tolist():
         rows = (labels == label).nonzero().flatten()

@@ -1,4 +1,4 @@
-"""Pretrain: learn a backbone from the training examples without their labels."""
+"""Pretrain: train a backbone on the training examples without their labels."""
 
 from pathlib import Path
 from typing import Any
@@ -8,6 +8,7 @@ from jsonargparse import auto_cli
 from assay.jobs.job import Job, run
 from assay.runs import execution
 from assay.runs.execution import Execution
+from assay.study.training_settings import TrainingSettings
 from assay.training import fit
 
 
@@ -19,27 +20,30 @@ def pretrain(
     digest: str | None = None,
     execution: Execution = execution.DEFAULT,
 ) -> None:
-    """Learn a backbone by an objective that reads no labels.
+    """Train a backbone with an objective that reads no labels.
 
     Args:
         settings: JSON with `model`, `objective`, `steps`, `batch_size`, `learning_rate` and so on.
         seed: decides the initial weights, the order of examples and every random draw.
         data: folder of the prepared data.
         output: the run's folder.
-        digest: what the workflow expects this run to be.
+        digest: hash that the workflow expects this run to have.
         execution: how the training is carried out; it changes no result.
     """
     run(_pretrain, "pretrain", settings, {"data": data}, seed, output, digest, execution)
 
 
 def _pretrain(job: Job) -> None:
-    fit.set_up(job.settings)
+    settings = TrainingSettings.from_dict(job.settings)
+    fit.configure_torch(settings.threads, settings.devices)
     with job.ledger.spend("build"):
-        objective = fit.build(job.settings, job.info, job.seed)
+        objective = fit.build(settings.model, settings.objective, job.info, job.seed)
     with job.ledger.spend("data"):
-        train, validation = (fit.read(job, objective, split) for split in ("train", "validation"))
+        train, validation = (
+            fit.read_split(job, objective, split) for split in ("train", "validation")
+        )
     job.ledger.enter("build")
-    fit.fit(job, objective, train, validation)
+    fit.fit(job, settings, objective, train, validation)
 
 
 if __name__ == "__main__":

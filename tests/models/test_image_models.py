@@ -23,6 +23,7 @@ from assay.runs import artifacts
 from assay.runs.data_info import DataInfo
 from assay.runs.errors import JobError
 from assay.runs.execution import Execution
+from assay.study.training_settings import TrainingSettings
 from assay.training import fit
 
 VIT = {"patch_pixels": 4, "layers": 2, "heads": 2, "width": 16}
@@ -269,10 +270,12 @@ def trained(folder: Path, model: str, objective: dict, **changes: object) -> lis
         "validate_every_steps": 2, "learning_rate": 0.01, "weight_decay": 0.01, "warmup_steps": 1,
         "frozen": [], "device": "cpu", "precision": "32-true", "threads": 1, **changes,
     }  # fmt: skip
-    fit.set_up(run)
+    settings = TrainingSettings.from_dict(run)
+    fit.configure_torch(settings.threads, settings.devices)
     data = {"image": images(24), "label": torch.arange(24) % INFO.classes}
-    module = fit.build(run, INFO, 0)
-    fit.fit(Job("finetune", run, {}, 0, folder, Execution(progress_seconds=0)), module, data, data)
+    module = fit.build(settings.model, settings.objective, INFO, 0)
+    job = Job("finetune", run, {}, 0, folder, Execution(progress_seconds=0))
+    fit.fit(job, settings, module, data, data)
     return list(csv.DictReader((folder / artifacts.HISTORY).open()))
 
 

@@ -17,6 +17,7 @@ from assay.models import gpt
 from assay.objectives import next_token
 from assay.objectives.next_token import NextToken
 from assay.runs.data_info import DataInfo
+from assay.study.training_settings import TrainingSettings
 from assay.training import flops, rng
 
 POSITIONS = ("rotary", "learned")
@@ -208,7 +209,8 @@ def test_operations_are_those_of_the_formula(positions: str, tie_embeddings: boo
     learner = objective(
         INFO | {"vocab_size": 50}, positions=positions, tie_embeddings=tie_embeddings, **shape
     )
-    found, missing = flops.per_sample(learner, {"tokens": drawn((2, 33), 0)}, torch.device("cpu"))
+    settings = TrainingSettings(model={}, objective={}, steps=1, device="cpu")
+    found, missing = flops.per_sample(learner, settings, {"tokens": drawn((2, 33), 0)})
     assert missing is None
     weights = 50 * 64 + 3 * 12 * 64**2  # the embedding is looked up, and multiplied as the head
     assert found == pytest.approx(32 * (6 * weights + 12 * 3 * 64 * 32), rel=0.01)

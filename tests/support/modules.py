@@ -15,6 +15,7 @@ from torch import nn
 from assay.jobs.job import Job
 from assay.runs import artifacts
 from assay.runs.execution import Execution
+from assay.study.training_settings import TrainingSettings
 from assay.training import distributed, fit, rng
 
 
@@ -40,34 +41,36 @@ class Tied(pl.LightningModule):
 def fitted(folder: Path, extra: dict, kind: type[Tied] = Tied) -> tuple[Tied, list[dict[str, str]]]:
     """A module, and its history, after 6 steps."""
     chosen = {
-        "steps": 6, "batch_size": 4, "validate_every_steps": 2, "learning_rate": 0.1,
+        "model": {"name": "none"}, "objective": {"name": "lightning"}, "steps": 6,
+        "batch_size": 4, "validate_every_steps": 2, "learning_rate": 0.1,
         "weight_decay": 0.0, "warmup_steps": 1, "frozen": [], "device": "cpu",
         "precision": "32-true", "threads": 1, **extra,
     }  # fmt: skip
     module, data = kind(), {"image": torch.randn(16, 4, generator=torch.Generator().manual_seed(0))}
     job = Job("finetune", chosen, {}, 0, folder, Execution(progress_seconds=0))
-    fit.fit(job, module, data, data)
+    fit.fit(job, TrainingSettings.from_dict(chosen), module, data, data)
     return module, list(csv.DictReader((folder / artifacts.HISTORY).open()))
 
 
-def in_a_world_of_one() -> None:
-    """Let a training on one device go the way of those on several."""
+def in_a_group_of_one() -> None:
+    """Let a training on one device run as one of several devices does."""
 
     @contextmanager
-    def started(job: Job, count: int) -> Iterator[distributed.Rank]:
-        yield from distributed._joined(
-            job, distributed.Rank(0, 1), socket.create_server((distributed.HOST, 0))
-        )
+    def processes(
+        job: Job, settings: TrainingSettings, world_size: int
+    ) -> Iterator[distributed.World]:
+        server = socket.create_server((distributed.ADDRESS, 0))
+        yield from distributed._joined(settings, distributed.World(0, 1), server)
 
-    distributed.started = started
+    distributed.processes = processes
 
 
 def of_one(folder: Path, device: str) -> list[bytes]:
-    """The weights of a training on one device: alone, in a world of one, and cut there."""
+    """The weights of a training on one device: alone, in a process group of one, and with FSDP."""
     kinds = {
         "alone": (lambda: None, {}),
-        "world": (in_a_world_of_one, {}),
-        "cut": (in_a_world_of_one, {"fsdp": True}),
+        "group": (in_a_group_of_one, {}),
+        "fsdp": (in_a_group_of_one, {"fsdp": True}),
     }
     for name, (before, extra) in kinds.items():
         work = partial(fitted, folder / name, {"device": device, **extra})

@@ -10,7 +10,7 @@ from assay import finetune, pretrain
 from assay.data import split_files
 from assay.runs import artifacts, records
 from assay.runs.data_info import DataInfo
-from assay.training.loop import Steps
+from assay.training.loop import StepLoop
 
 IMAGES = DataInfo(input="image", shape=(1, 8, 8), classes=3, labels_per_class=7)
 STREAM = DataInfo(
@@ -81,12 +81,12 @@ def killed_in_step(number: int) -> Callable[[], None]:
     """Changes a process so that it dies in its `number`th step."""
 
     def change() -> None:
-        def backward(self: Steps, *arguments: object) -> object:
+        def backward(self: StepLoop, *arguments: object) -> object:
             left[0] -= 1
             return original(self, *arguments) if left[0] else die()
 
-        left, original = [number], Steps._backward
-        Steps._backward = backward
+        left, original = [number], StepLoop._backward
+        StepLoop._backward = backward
 
     return change
 

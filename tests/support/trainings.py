@@ -22,7 +22,7 @@ from assay.objectives.classification import Classification
 from assay.runs import artifacts, atomic_files, records
 from assay.runs.data_info import DataInfo
 from assay.runs.execution import Execution
-from assay.training.callbacks import History
+from assay.training.history import History
 
 INFO = DataInfo(shape=(1, 8, 8), classes=3)
 SETTINGS = {

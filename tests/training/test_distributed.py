@@ -1,4 +1,4 @@
-"""Trainings on several devices: here processes on a CPU, which speak with each other over gloo."""
+"""Trainings on several devices: here processes on a CPU, which communicate over gloo."""
 
 import os
 import signal
@@ -36,7 +36,8 @@ from assay.runs import artifacts, records
 from assay.runs.errors import ExitCode
 from assay.runs.execution import Execution
 from assay.runs.ledger import training_seconds
-from assay.training import batches, callbacks, distributed, rng
+from assay.study.training_settings import TrainingSettings
+from assay.training import batches, distributed, rng
 
 
 def on(devices: int, **changes: object) -> dict:
@@ -56,21 +57,21 @@ def reason(folder: Path) -> str:
 @settings(deadline=None, max_examples=40)
 @given(
     count=st.integers(4, 40), share=st.integers(1, 9), devices=st.integers(1, 4),
-    number=st.integers(0, 30), per_round=st.integers(1, 5),
+    number=st.integers(0, 30), per_interval=st.integers(1, 5),
 )  # fmt: skip
 def test_devices_share_each_batch_of_one_device(
-    count: int, share: int, devices: int, number: int, per_round: int
+    count: int, share: int, devices: int, number: int, per_interval: int
 ) -> None:
     data, size = {"x": torch.arange(count)}, share * devices
 
-    def found(rank: int, ranks: int) -> torch.Tensor:
-        made = batches.Batches(data, size, per_round, 5, rank=rank, ranks=ranks)
-        made.next = number
-        return next(iter(made))["x"]
+    def batch(rank: int, world_size: int) -> torch.Tensor:
+        stream = batches.Batches(data, size, per_interval, 5, rank=rank, world_size=world_size)
+        stream.next = number
+        return next(iter(stream))["x"]
 
-    whole, shares = found(0, 1), [found(rank, devices) for rank in range(devices)]
+    shares = [batch(rank, devices) for rank in range(devices)]
     assert {len(each) for each in shares} == {share}
-    assert torch.equal(torch.stack(shares, dim=1).flatten(), whole)
+    assert torch.equal(torch.stack(shares, dim=1).flatten(), batch(0, 1))
 
 
 def test_two_devices_learn_from_the_examples_of_one_in_the_same_steps() -> None:
@@ -99,7 +100,7 @@ def test_two_devices_learn_from_the_examples_of_one_in_the_same_steps() -> None:
         assert all(len(examples) == 6 for examples in seen[1])
 
 
-def test_a_world_of_one_gives_the_bytes_of_none(tmp_path: Path) -> None:
+def test_a_process_group_of_one_process_changes_no_byte(tmp_path: Path) -> None:
     assert len(set(of_one(tmp_path, "cpu"))) == 1
 
 
@@ -127,14 +128,15 @@ def test_steps_on_several_devices_are_those_of_lightning(extra: dict) -> None:
 
 
 @pytest.mark.parametrize("devices, extra", (
-    (2, {}), (3, {}), (3, {"gradient_accumulation_steps": 2, "ema_decay": 0.9}), (2, {"early_stopping_patience": 1}),
+    (2, {}), (3, {}), (3, {"gradient_accumulation_steps": 2, "ema_decay": 0.9}),
+    (2, {"early_stopping_patience": 1}),
 ))  # fmt: skip
-def test_a_training_killed_on_any_device_ends_in_the_bytes_of_one_left_in_peace(
+def test_a_training_killed_on_any_device_ends_in_the_bytes_of_an_undisturbed_one(
     devices: int, extra: dict
 ) -> None:
     with workshop() as (data, runs):
         changes = on(devices, **extra)
-        assert attempt(train(data, runs / "peace", changes, Execution())) == 0
+        assert attempt(train(data, runs / "undisturbed", changes, Execution())) == 0
         work = train(data, runs / "killed", changes)
         assert attempt(work, in_step(3, only_in(0))) == -signal.SIGKILL
         assert attempt(work, in_step(2, only_in(devices - 1))) == ExitCode.STOPPED
@@ -142,29 +144,29 @@ def test_a_training_killed_on_any_device_ends_in_the_bytes_of_one_left_in_peace(
         attempt(work, in_validation(1))
         assert attempt(work) == 0
         assert records.read(runs / "killed")["attempts"] == 4
-        assert result(runs / "killed") == result(runs / "peace")
+        assert result(runs / "killed") == result(runs / "undisturbed")
 
 
-def test_a_schedule_of_the_module_is_kept_on_several_devices() -> None:
+def test_a_schedule_of_the_module_survives_a_kill_on_several_devices() -> None:
     configure = scheduled("by step")
     with workshop() as (data, runs):
-        assert attempt(train(data, runs / "peace", on(2)), configure) == 0
+        assert attempt(train(data, runs / "undisturbed", on(2)), configure) == 0
         work = train(data, runs / "killed", on(2))
         kill = in_step(5, only_in(0))
         assert attempt(work, lambda: (configure(), kill())) == -signal.SIGKILL
         assert attempt(work, configure) == 0
-        assert result(runs / "killed") == result(runs / "peace")
+        assert result(runs / "killed") == result(runs / "undisturbed")
 
 
-def test_waiting_for_batches_is_told_apart_and_is_part_of_the_steps() -> None:
+def test_waiting_for_batches_is_a_phase_of_its_own_and_part_of_the_steps() -> None:
     def slow() -> None:
         original = batches.Batches.__getitem__
 
-        def cut(self: batches.Batches, number: int) -> batches.Batch:
+        def get(self: batches.Batches, number: int) -> batches.Batch:
             time.sleep(0.05)
             return original(self, number)
 
-        batches.Batches.__getitem__ = cut
+        batches.Batches.__getitem__ = get
 
     with workshop() as (data, runs):
         seconds = []
@@ -186,12 +188,14 @@ def test_loader_workers_of_each_device_change_no_byte() -> None:
 
 
 @pytest.mark.parametrize(
-    "end", ("in peace", "rank 0 is killed", "another is killed", "a fault", "a fault of rank 0")
+    "end",
+    ("undisturbed", "rank 0 is killed", "another is killed", "an error", "an error of rank 0"),
 )
-def test_no_process_is_left_over(end: str) -> None:
+def test_no_process_survives_the_training(end: str) -> None:
     acts = {
-        "in peace": lambda: None, "rank 0 is killed": only_in(0), "another is killed": only_in(2),
-        "a fault": only_in(1, lambda: 1 / 0), "a fault of rank 0": only_in(0, lambda: 1 / 0),
+        "undisturbed": lambda: None, "rank 0 is killed": only_in(0),
+        "another is killed": only_in(2), "an error": only_in(1, lambda: 1 / 0),
+        "an error of rank 0": only_in(0, lambda: 1 / 0),
     }  # fmt: skip
     with workshop() as (data, runs):
         seen = []
@@ -208,23 +212,23 @@ def test_no_process_is_left_over(end: str) -> None:
         assert not any(each.is_running() for each in seen)
 
 
-def test_nothing_asks_for_a_gpu_before_there_is_a_process_for_each(
+def test_nothing_initialises_cuda_before_the_processes_are_forked(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     asked = []
     for name in ("is_available", "is_bf16_supported", "current_device", "_lazy_init"):
         monkeypatch.setattr(torch.cuda, name, lambda *_, name=name, **__: asked.append(name))
 
-    def reached(job: Job, count: int) -> None:
-        raise InterruptedError(f"{count} processes are to be forked")
+    def reached(job: Job, settings: TrainingSettings, world_size: int) -> None:
+        raise InterruptedError(f"{world_size} processes are to be forked")
 
-    monkeypatch.setattr(distributed, "started", reached)
+    monkeypatch.setattr(distributed, "processes", reached)
     with pytest.raises(InterruptedError, match="2 processes"):
         fitted(tmp_path, {"device": "gpu", "devices": 2, "precision": "bf16-mixed"})
     assert asked == []
 
 
-def test_a_fault_on_another_device_is_told_in_its_own_words() -> None:
+def test_an_error_on_another_device_is_reported_with_its_own_message() -> None:
     def fail() -> None:
         raise MemoryError("can't allocate memory")
 
@@ -235,7 +239,7 @@ def test_a_fault_on_another_device_is_told_in_its_own_words() -> None:
         assert attempt(work) == 0
 
 
-def test_rank_0_ends_even_where_it_hangs_because_another_has_ended() -> None:
+def test_rank_0_ends_even_if_it_hangs_because_another_process_ended() -> None:
     def hang() -> None:
         distributed.HANG_SECONDS = 0.5
         only_in(1)()
@@ -248,7 +252,7 @@ def test_rank_0_ends_even_where_it_hangs_because_another_has_ended() -> None:
         assert "device 1 was killed (SIGKILL)" in reason(runs / "a")
 
 
-def test_more_gpus_than_there_are_are_refused_before_the_first_job(
+def test_more_devices_than_gpus_are_refused_before_the_first_job(
     checkout: Checkout, fake_gpus: Callable
 ) -> None:
     checkout.write_study(checkout.study() | {"device": "gpu", "devices": 2})
@@ -264,24 +268,23 @@ def test_more_gpus_than_there_are_are_refused_before_the_first_job(
     assert not (checkout.folder / "results").exists()
 
 
-def test_sigterm_saves_on_all_devices() -> None:
+def test_sigterm_writes_a_checkpoint_on_several_devices() -> None:
     stop = in_step(5, only_in(0, lambda: os.kill(os.getpid(), signal.SIGTERM)))
     with workshop() as (data, runs):
-        assert attempt(train(data, runs / "peace", on(2))) == 0
+        assert attempt(train(data, runs / "undisturbed", on(2))) == 0
         work = train(data, runs / "a", on(2), Execution())
         assert attempt(work, stop) == ExitCode.STOPPED
         assert attempt(work) == 0
-        assert result(runs / "a") == result(runs / "peace")
+        assert result(runs / "a") == result(runs / "undisturbed")
 
 
-def test_devices_draw_differently(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_devices_draw_different_numbers(monkeypatch: pytest.MonkeyPatch) -> None:
     drawn = []
     monkeypatch.setattr(rng, "reseed", drawn.append)
     for rank in range(3):
-        made = batches.Batches({"x": torch.arange(9)}, 3, 4, 0, rank=rank, ranks=3)
-        each = callbacks.Randomness(0, made)
-        for made.next in range(1, 5):
-            each.before_batch()
+        seeding = rng.SeedBatches(0, rank, 3)
+        for number in range(4):
+            seeding.before_batch(None, None, number)
     assert len(set(drawn)) == 12
 
 

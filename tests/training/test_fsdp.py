@@ -1,4 +1,4 @@
-"""Trainings whose weights, gradients and optimizer states are cut into a part for each device."""
+"""Trainings with FSDP: weights, gradients and optimizer states are sharded over the devices."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -28,7 +28,7 @@ from assay.jobs.job import explained
 from assay.runs import artifacts, records
 from assay.runs.errors import ExitCode
 from assay.training import fsdp
-from assay.training.callbacks import History
+from assay.training.history import History
 
 SHARDED = {"devices": 2, "fsdp": True}
 SMALL = {"name": "gpt", "layers": 3, "heads": 2, "width": 32, "context_length": 12,
@@ -56,15 +56,15 @@ def test_weights_are_those_of_one_device_up_to_rounding(
         torch.testing.assert_close(many[name], weight, rtol=1e-4, atol=1e-6)
 
 
-def test_a_language_model_learns_what_it_learns_uncut(tmp_path: Path) -> None:
+def test_a_language_model_learns_the_same_as_without_fsdp(tmp_path: Path) -> None:
     data = prepare(tmp_path / "data", PRETRAININGS["next_token"][0])
-    for name, extra in (("uncut", {"devices": 2}), ("cut", SHARDED)):
+    for name, extra in (("ddp", {"devices": 2}), ("fsdp", SHARDED)):
         changes = extra | {"model": SMALL}
         assert attempt(pretrained("next_token", data, tmp_path / name, changes)) == 0
-    uncut, cut = (load_file(tmp_path / name / artifacts.WEIGHTS) for name in ("uncut", "cut"))
-    for name, weight in uncut.items():
-        torch.testing.assert_close(cut[name], weight, rtol=1e-4, atol=1e-5)
-    found = [records.read(tmp_path / name) for name in ("uncut", "cut")]
+    ddp, sharded = (load_file(tmp_path / name / artifacts.WEIGHTS) for name in ("ddp", "fsdp"))
+    for name, weight in ddp.items():
+        torch.testing.assert_close(sharded[name], weight, rtol=1e-4, atol=1e-5)
+    found = [records.read(tmp_path / name) for name in ("ddp", "fsdp")]
     for key in ("parameters", "trained_parameters"):
         assert found[0]["metrics"][key] == found[1]["metrics"][key]
     assert found[0]["flops_per_sample"] == found[1]["flops_per_sample"] > 0
@@ -96,15 +96,15 @@ def test_each_way_of_adaptation_ends_in_the_same_bytes_after_a_kill(
     assert attempt(hurried, killed_in_step(6)) == -9
     assert attempt(hurried) == 0
     assert content(runs[0]) == content(runs[1])
-    uncut = tmp_path / "uncut"
+    ddp = tmp_path / "ddp"
     changes = ADAPTATIONS[kind] | {"devices": 2}
-    assert attempt(tuned(data, uncut, tmp_path / "weights", model, changes)) == 0
-    cut = load_file(runs[0] / artifacts.WEIGHTS)
-    for name, weight in load_file(uncut / artifacts.WEIGHTS).items():
-        torch.testing.assert_close(cut[name], weight, rtol=1e-3, atol=1e-5)
+    assert attempt(tuned(data, ddp, tmp_path / "weights", model, changes)) == 0
+    sharded = load_file(runs[0] / artifacts.WEIGHTS)
+    for name, weight in load_file(ddp / artifacts.WEIGHTS).items():
+        torch.testing.assert_close(sharded[name], weight, rtol=1e-3, atol=1e-5)
 
 
-def test_each_device_keeps_its_part_alone_of_weights_gradients_and_moments(tmp_path: Path) -> None:
+def test_each_device_keeps_only_its_shards_of_weights_gradients_and_moments(tmp_path: Path) -> None:
     def look() -> None:
         original = History.after_batch
 
@@ -129,7 +129,7 @@ def test_each_device_keeps_its_part_alone_of_weights_gradients_and_moments(tmp_p
         assert held == f"{[int(count) // 2, int(count) // 2, int(count)]}"
 
 
-def test_a_module_that_clips_gradients_and_calls_itself_trains_cut(tmp_path: Path) -> None:
+def test_a_module_that_clips_gradients_and_calls_itself_trains_with_fsdp(tmp_path: Path) -> None:
     class Clipping(Tied):
         def forward(self, image: Tensor) -> Tensor:
             return self.fixed(self.head(self.backbone(image)))
@@ -141,14 +141,14 @@ def test_a_module_that_clips_gradients_and_calls_itself_trains_cut(tmp_path: Pat
             self.clip_gradients(optimizer, gradient_clip_val=0.01, gradient_clip_algorithm="norm")
 
     found = {}
-    for name, extra in (("one", {}), ("cut", SHARDED)):
+    for name, extra in (("one", {}), ("fsdp", SHARDED)):
         assert trained(Clipping, tmp_path / name, extra) == 0
         found[name] = load_file(tmp_path / name / artifacts.WEIGHTS)
     for name, weight in found["one"].items():
-        torch.testing.assert_close(found["cut"][name], weight, rtol=1e-4, atol=1e-6)
+        torch.testing.assert_close(found["fsdp"][name], weight, rtol=1e-4, atol=1e-6)
 
 
-def test_buffers_are_those_of_the_first_device_as_without_cutting(tmp_path: Path) -> None:
+def test_buffers_are_those_of_rank_0_as_with_ddp(tmp_path: Path) -> None:
     class Centred(Tied):
         def __init__(self) -> None:
             super().__init__()
@@ -161,12 +161,12 @@ def test_buffers_are_those_of_the_first_device_as_without_cutting(tmp_path: Path
             return loss
 
     found = {}
-    for name, extra in (("uncut", {"devices": 2}), ("cut", SHARDED)):
+    for name, extra in (("ddp", {"devices": 2}), ("fsdp", SHARDED)):
         assert trained(Centred, tmp_path / name, extra) == 0
         found[name] = load_file(tmp_path / name / artifacts.WEIGHTS)
-    for name, value in found["uncut"].items():
-        torch.testing.assert_close(found["cut"][name], value, rtol=1e-4, atol=1e-6)
-    assert found["cut"]["centre"].abs().min() > 0
+    for name, value in found["ddp"].items():
+        torch.testing.assert_close(found["fsdp"][name], value, rtol=1e-4, atol=1e-6)
+    assert found["fsdp"]["centre"].abs().min() > 0
 
 
 class Scaled(Tied):
@@ -211,26 +211,26 @@ class Outside(Tied):
 @pytest.mark.parametrize(
     "kind, words",
     (
-        (Scaled, "fsdp: the network cannot be cut, for scale has no dimension"),
-        (ByItself, "fsdp: the network cannot be cut, for its module optimizes by itself"),
+        (Scaled, "fsdp: the network cannot be sharded: scale is a scalar"),
+        (ByItself, "fsdp: the network cannot be sharded: its module uses manual optimization"),
         (Following, "fsdp: training_step changes weights in place"),
         (Mistaken, "ZeroDivisionError: the real mistake"),
         (Outside, "used outside of training_step and validation_step"),
     ),
     ids=lambda each: getattr(each, "__name__", ""),
 )
-def test_what_cannot_be_trained_cut_is_one_clear_error(
+def test_a_module_that_fsdp_cannot_train_is_one_clear_error(
     kind: type[Tied], words: str, tmp_path: Path
 ) -> None:
-    def told() -> None:
+    def explain() -> None:
         with explained("it", {}, tmp_path):
             fitted(tmp_path / "run", SHARDED, kind)
 
-    assert attempt(told) == ExitCode.CODE
+    assert attempt(explain) == ExitCode.CODE
     assert words in records.failure(tmp_path)["reason"]
 
 
-def test_blocks_that_share_weights_are_gathered_with_the_rest() -> None:
+def test_blocks_that_share_weights_are_not_gathered_one_by_one() -> None:
     shared, again = nn.Linear(4, 4), nn.Linear(4, 4)
     tied = nn.Linear(4, 4)
     tied.weight = nn.Linear(4, 4).weight
@@ -245,7 +245,7 @@ def test_blocks_that_share_weights_are_gathered_with_the_rest() -> None:
     assert fsdp.units(module) == [*pair, again]
 
 
-def test_what_is_learnt_cut_goes_on_on_one_device(tmp_path: Path) -> None:
+def test_weights_of_a_training_with_fsdp_are_fine_tuned_on_one_device(tmp_path: Path) -> None:
     data = prepare(tmp_path / "data", IMAGES)
     assert attempt(pretrained("vicreg", data, tmp_path / "weights", SHARDED)) == 0
     run: Callable[[], None] = tuned(data, tmp_path / "tuned", tmp_path / "weights", CNN, {})

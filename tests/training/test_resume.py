@@ -39,23 +39,23 @@ MOMENTS = st.one_of(
 
 @settings(max_examples=20, deadline=None)
 @given(
-    count=st.integers(6, 40), batch=st.integers(3, 12), rounds=st.integers(1, 4),
-    per_round=st.integers(1, 5), seed=st.integers(0, 2**32 - 1),
+    count=st.integers(6, 40), batch=st.integers(3, 12), intervals=st.integers(1, 4),
+    steps=st.integers(1, 5), seed=st.integers(0, 2**32 - 1),
     kills=st.lists(MOMENTS, min_size=1, max_size=4), workers=st.sampled_from([0, 0, 0, 2]),
     checkpoint_seconds=st.sampled_from([0.0, 0.0, 0.01, 60.0]),
     accumulate=st.sampled_from([1, 1, 3]), lightning=st.booleans(), extra=st.sampled_from(
         [{}, {"ema_decay": 0.9}, {"early_stopping_patience": 1}, {"frozen": ["backbone"]}]),
 )  # fmt: skip
-def test_a_training_killed_anywhere_ends_in_the_bytes_of_one_left_in_peace(
-    count: int, batch: int, rounds: int, per_round: int, seed: int, kills: list, workers: int,
+def test_a_training_killed_anywhere_ends_in_the_bytes_of_an_undisturbed_one(
+    count: int, batch: int, intervals: int, steps: int, seed: int, kills: list, workers: int,
     checkpoint_seconds: float, accumulate: int, lightning: bool, extra: dict,
 ) -> None:  # fmt: skip
     changes = {
-        "steps": rounds * per_round, "validate_every_steps": per_round, "batch_size": batch,
+        "steps": intervals * steps, "validate_every_steps": steps, "batch_size": batch,
         "warmup_steps": 1, "gradient_accumulation_steps": accumulate, **extra,
     }  # fmt: skip
     with workshop(count) as (data, runs):
-        assert attempt(train(data, runs / "peace", changes, Execution(), seed)) == 0
+        assert attempt(train(data, runs / "undisturbed", changes, Execution(), seed)) == 0
         execution = Execution(checkpoint_seconds, workers, 0)
         work = train(data, runs / "killed", changes, execution, seed)
 
@@ -65,10 +65,10 @@ def test_a_training_killed_anywhere_ends_in_the_bytes_of_one_left_in_peace(
             work()
 
         to_the_end(either, *kills)
-        assert result(runs / "killed") == result(runs / "peace")
+        assert result(runs / "killed") == result(runs / "undisturbed")
 
 
-def test_at_most_a_step_is_lost_where_each_is_saved() -> None:
+def test_at_most_a_step_is_lost_with_a_checkpoint_per_step() -> None:
     with workshop() as (data, runs):
         work = train(data, runs / "a")
         assert attempt(work, in_step(9)) == -signal.SIGKILL
@@ -83,11 +83,11 @@ def test_at_most_a_step_is_lost_where_each_is_saved() -> None:
 
 
 @pytest.mark.parametrize("harm", ("flip", "truncate", "empty"))
-def test_a_damaged_checkpoint_is_set_aside_and_the_one_before_it_is_used(
+def test_a_damaged_checkpoint_is_renamed_and_the_one_before_it_is_used(
     harm: str, capfd: pytest.CaptureFixture
 ) -> None:
     with workshop() as (data, runs):
-        assert attempt(train(data, runs / "peace")) == 0
+        assert attempt(train(data, runs / "undisturbed")) == 0
         work = train(data, runs / "a")
         attempt(work, in_step(7))
         kept = sorted((runs / "a" / records.RESUME).glob("*.checkpoint"))
@@ -97,38 +97,38 @@ def test_a_damaged_checkpoint_is_set_aside_and_the_one_before_it_is_used(
         harmed = {"flip": content, "truncate": content[: len(content) // 2], "empty": b""}
         kept[-1].write_bytes(harmed[harm])
         state = checkpoints.newest(runs / "a" / records.RESUME)
-        assert "set aside, the one before it is used" in capfd.readouterr().out
+        assert "not used, but the one before it" in capfd.readouterr().out
         assert state["batch"] == 6
         assert attempt(work) == 0
-        assert result(runs / "a") == result(runs / "peace")
+        assert result(runs / "a") == result(runs / "undisturbed")
 
 
-def test_both_checkpoints_damaged_start_the_training_anew() -> None:
+def test_a_training_with_two_damaged_checkpoints_restarts() -> None:
     with workshop() as (data, runs):
-        assert attempt(train(data, runs / "peace")) == 0
+        assert attempt(train(data, runs / "undisturbed")) == 0
         attempt(train(data, runs / "a"), in_step(7))
         for path in (runs / "a" / records.RESUME).glob("*.checkpoint"):
             path.write_bytes(b"nothing")
         assert attempt(train(data, runs / "a")) == 0
-        assert result(runs / "a") == result(runs / "peace")
+        assert result(runs / "a") == result(runs / "undisturbed")
 
 
 @pytest.mark.parametrize("number", (signal.SIGTERM, signal.SIGINT))
-def test_a_signal_writes_a_checkpoint_and_leaves(number: signal.Signals) -> None:
+def test_a_signal_writes_a_checkpoint_and_ends_the_process(number: signal.Signals) -> None:
     with workshop() as (data, runs):
-        assert attempt(train(data, runs / "peace")) == 0
+        assert attempt(train(data, runs / "undisturbed")) == 0
         work = train(data, runs / "a", execution=Execution(checkpoint_seconds=1000))
         code = attempt(work, in_step(6, lambda: os.kill(os.getpid(), number)))
         assert code == ExitCode.STOPPED
         assert checkpoints.newest(runs / "a" / records.RESUME)["batch"] == 7
         assert number.name in records.failure(runs / "a")["reason"]
         assert attempt(work) == 0
-        assert result(runs / "a") == result(runs / "peace")
+        assert result(runs / "a") == result(runs / "undisturbed")
 
 
-def test_a_signal_to_the_loader_workers_as_well_writes_a_checkpoint() -> None:
+def test_a_signal_to_the_process_group_writes_a_checkpoint() -> None:
     with workshop() as (data, runs):
-        assert attempt(train(data, runs / "peace")) == 0
+        assert attempt(train(data, runs / "undisturbed")) == 0
         execution = Execution(checkpoint_seconds=1000, loader_workers=2)
         work = train(data, runs / "a", execution=execution)
 
@@ -139,20 +139,20 @@ def test_a_signal_to_the_loader_workers_as_well_writes_a_checkpoint() -> None:
         assert attempt(work, alone) == ExitCode.STOPPED
         assert checkpoints.newest(runs / "a" / records.RESUME)["batch"] == 7
         assert attempt(work) == 0
-        assert result(runs / "a") == result(runs / "peace")
+        assert result(runs / "a") == result(runs / "undisturbed")
 
 
-def test_another_number_of_threads_than_the_checkpoint_was_made_with_is_refused(
+def test_a_checkpoint_of_another_version_of_torch_is_refused(
     capfd: pytest.CaptureFixture,
 ) -> None:
     with workshop() as (data, runs):
         attempt(train(data, runs / "a"), in_step(6))
         [path, *_] = sorted((runs / "a" / records.RESUME).glob("*.checkpoint"), reverse=True)
         state = checkpoints.read(path)
-        state["made_with"]["torch"] = "1.0"
+        state["environment"]["torch"] = "1.0"
         checkpoints.write(path.parent, 999, state)
         assert attempt(train(data, runs / "a")) == ExitCode.CHANGED
-        assert "would give other bits: go on there, or delete" in capfd.readouterr().err
+        assert "results would no longer be bit-identical: resume it there" in capfd.readouterr().err
 
 
 @pytest.mark.parametrize("execution", (
@@ -167,8 +167,8 @@ def test_how_a_training_is_carried_out_changes_no_byte(execution: Execution) -> 
 
 
 @pytest.mark.parametrize(
-    "extra", ({}, {"gradient_accumulation_steps": 2}, {"ema_decay": 0.9}, {"precision": "bf16-mixed"},
-              {"frozen": ["backbone"]}, {"compile": "default"}),
+    "extra", ({}, {"gradient_accumulation_steps": 2}, {"ema_decay": 0.9},
+              {"precision": "bf16-mixed"}, {"frozen": ["backbone"]}, {"compile": "default"}),
 )  # fmt: skip
 def test_steps_are_those_of_lightning_to_the_last_bit(extra: dict) -> None:
     with workshop() as (data, runs):
@@ -177,8 +177,8 @@ def test_steps_are_those_of_lightning_to_the_last_bit(extra: dict) -> None:
         assert result(runs / "ours") == result(runs / "lightning")
 
 
-def test_compiling_changes_no_step_and_is_no_part_of_the_training_time() -> None:
-    """The network has running means, which a step that is taken to compile it would move."""
+def test_compiling_changes_no_step_and_does_not_count_as_training_time() -> None:
+    """The network has running means, which the steps that compile it must not change."""
     with workshop() as (data, runs):
         assert attempt(train(data, runs / "plain")) == 0
         work = train(data, runs / "compiled", {"compile": "default"})
@@ -196,7 +196,7 @@ def test_compiling_changes_no_step_and_is_no_part_of_the_training_time() -> None
 
 
 @pytest.mark.parametrize("kind", ("by epoch", "by step", "asked for", "plateau"))
-def test_a_schedule_of_the_module_is_kept_whoever_steps_and_whatever_is_killed(kind: str) -> None:
+def test_a_schedule_of_the_module_survives_kills_and_does_not_depend_on_the_loop(kind: str) -> None:
     configure = scheduled(kind)
 
     def both(other: Callable[[], None]) -> Callable[[], None]:
@@ -214,11 +214,11 @@ def test_a_schedule_of_the_module_is_kept_whoever_steps_and_whatever_is_killed(k
         assert result(runs / "ours") == result(runs / "killed")
 
 
-def test_a_module_is_told_how_many_steps_there_will_be_however_many_are_trained_now() -> None:
-    told = []
+def test_a_module_can_ask_for_the_number_of_all_steps_even_if_only_some_are_trained() -> None:
+    answers = []
 
     def ask(self: Classification) -> torch.optim.Optimizer:
-        told.append(self.trainer.estimated_stepping_batches)
+        answers.append(self.trainer.estimated_stepping_batches)
         return torch.optim.SGD(self.parameters(), lr=0.1)
 
     def asking() -> None:
@@ -227,18 +227,18 @@ def test_a_module_is_told_how_many_steps_there_will_be_however_many_are_trained_
     with workshop() as (data, runs):
         for execution in (EACH_STEP, replace(EACH_STEP, intervals=1)):
             work = train(data, runs / str(execution.intervals), execution=execution)
-            assert attempt(lambda work=work: (work(), sys.exit(told[-1])), asking) == 12
+            assert attempt(lambda work=work: (work(), sys.exit(answers[-1])), asking) == 12
 
 
-def test_a_value_that_chooses_the_weights_and_is_not_logged_is_named() -> None:
+def test_a_monitored_metric_that_is_not_logged_is_reported_by_name() -> None:
     def misspell() -> None:
         Classification.MONITOR = "validation_acuracy"
 
     with workshop() as (data, runs):
         assert attempt(train(data, runs / "a"), misspell) == ExitCode.CODE
         reason = json.loads((runs / "a" / records.FAILURE).read_text())["reason"]
-        assert "validation_acuracy, which chooses the weights, is not logged" in reason
-        assert "validation_accuracy, validation_loss is: name another or log it" in reason
+        assert "validation does not log validation_acuracy, which decides the weights" in reason
+        assert "but validation_accuracy, validation_loss: log it, or monitor another" in reason
 
 
 @pytest.mark.parametrize("extra", ({}, {"gradient_accumulation_steps": 2}, {"ema_decay": 0.9}))
@@ -254,7 +254,7 @@ def test_validating_twice_as_often_gives_the_same_weights_at_the_same_steps(extr
         assert found[4].items() <= found[2].items()
 
 
-def test_a_run_that_was_complete_but_for_its_record_is_finished_from_its_checkpoint() -> None:
+def test_a_run_that_lacks_only_its_files_is_completed_from_its_checkpoint() -> None:
     with workshop() as (data, runs):
         work = train(data, runs / "a")
         assert attempt(work) == 0
@@ -265,7 +265,7 @@ def test_a_run_that_was_complete_but_for_its_record_is_finished_from_its_checkpo
         assert result(runs / "a") == before
 
 
-def test_two_processes_at_one_run_wait_for_each_other() -> None:
+def test_a_second_process_waits_for_the_first_of_the_same_run() -> None:
     with workshop() as (data, runs):
         work = train(data, runs / "a")
         other = os.fork()
@@ -274,8 +274,8 @@ def test_two_processes_at_one_run_wait_for_each_other() -> None:
             os._exit(0)
         assert attempt(work) == 0
         os.waitpid(other, 0)
-        assert attempt(train(data, runs / "peace")) == 0
-        assert result(runs / "a") == result(runs / "peace")
+        assert attempt(train(data, runs / "undisturbed")) == 0
+        assert result(runs / "a") == result(runs / "undisturbed")
 
 
 def test_the_first_rounds_alone_are_those_of_the_whole_training() -> None:

@@ -23,6 +23,7 @@ from assay.runs.errors import ExitCode
 from assay.study import signatures
 from assay.study.plan import Plan, Run
 from assay.study.schema import Study
+from assay.study.training_settings import TrainingSettings
 from assay.training import adaptation, fit, flops, fsdp
 from assay.training.batches import HOST
 
@@ -134,16 +135,17 @@ def _error(run: Run, infos: dict[str, DataInfo | None], device: torch.device) ->
 
 
 def _build(run: Run, infos: dict[str, DataInfo | None]) -> None:
-    settings, info = run.settings, infos[run.parents["data"].folder]
-    objective = fit.build(settings, info, seed=0)
+    settings = TrainingSettings.from_dict(run.settings)
+    info = infos[run.parents["data"].folder]
+    objective = fit.build(settings.model, settings.objective, info, seed=0)
     if start := run.parents.get("weights"):
         _load_pretrained(objective, start, info, infos[start.parents["data"].folder])
-    adaptation.add(objective, settings, seed=0)
-    adaptation.choose(objective, settings)
-    decay = settings.get("layer_decay")
+    adaptation.add_lora(objective, settings.lora, seed=0)
+    adaptation.freeze(objective, settings)
+    decay = settings.layer_decay
     if decay and not is_overridden("configure_optimizers", objective):
-        adaptation.factors(objective.backbone, decay)
-    if settings.get("fsdp"):
+        adaptation.layer_decay_factors(objective.backbone, decay)
+    if settings.fsdp:
         fsdp.check(objective)
 
 
@@ -154,7 +156,8 @@ def _load_pretrained(
     if pretrained_on is None or pretrained_on.vocab_size != info.vocab_size:
         return
     try:
-        weights = fit.build(start.settings, pretrained_on, seed=0).state_dict()
+        model, pretext = start.settings["model"], start.settings["objective"]
+        weights = fit.build(model, pretext, pretrained_on, seed=0).state_dict()
     except Exception:  # reported for the pretraining itself
         return
-    adaptation.start(objective, weights, f"{start.stage}/{start.name}")
+    adaptation.load_pretrained(objective, weights, f"{start.stage}/{start.name}")

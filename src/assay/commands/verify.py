@@ -120,13 +120,13 @@ def training_metrics(folder: Path, monitor: dict[str, str]) -> dict[str, Any]:
     """
     from safetensors.torch import load_file
 
-    from assay.training.callbacks import digest
+    from assay.training.history import hash_weights
 
     rows = replay.history(folder)
     best = {"max": max, "min": min}[monitor["mode"]](
         rows, key=lambda row: float(row[monitor["metric"]])
     )
-    saved = digest(load_file(Path(folder, WEIGHTS)))
+    saved = hash_weights(load_file(Path(folder, WEIGHTS)))
     if saved != best["weights"]:
         return {"weights": f"{saved}, and not those of the best validation, {best['weights']},"}
     return {
@@ -142,7 +142,7 @@ def _evaluation_metrics(run: Run) -> dict[str, Any]:
     from assay.training import fit
 
     info = DataInfo.from_record(records.read(Path(run.parents["data"].folder))["info"])
-    objective = fit.build(run.settings, info, run.seed)
+    objective = fit.build(run.settings["model"], run.settings["objective"], info, run.seed)
     return objective.metrics(read_predictions(Path(run.folder, PREDICTIONS)))
 
 

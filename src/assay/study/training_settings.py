@@ -76,6 +76,7 @@ class Optimization(Section):
         validate_every_steps: steps between two validations; divides `steps`. By default the
             smallest divisor of `steps` that gives at most 10 validations. The weights of the best
             validation are kept.
+        validation_batch_size: examples in a batch of a validation.
         gradient_accumulation_steps: batches whose gradients are summed for one optimizer step.
         ema_decay: validate and keep an exponential moving average of the weights with this decay.
         early_stopping_patience: stop after this number of validations without an improvement.
@@ -88,6 +89,7 @@ class Optimization(Section):
     weight_decay: Annotated[float, Ge(0), Le(1000)] = 0.01
     warmup_steps: Number = 0
     validate_every_steps: Count | None = None
+    validation_batch_size: Count = 1024
     gradient_accumulation_steps: Count = 1
     ema_decay: Fraction | None = None
     early_stopping_patience: Count | None = None

@@ -1,16 +1,18 @@
-"""How a network is adapted: from which weights it starts, which of them learn and how fast."""
+"""Adapts a network: loads pretrained weights, adds LoRA, and freezes what does not learn."""
 
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any
 
+import pytorch_lightning as pl
 import torch
 from pytorch_lightning import LightningModule
+from pytorch_lightning.callbacks import Callback
 from safetensors.torch import load_file
 from torch import Tensor, nn
 from torch.nn.utils import parametrize
 
 from assay.runs.errors import ExitCode, JobError
+from assay.study.training_settings import LoRASettings, TrainingSettings
 from assay.training import rng
 
 BACKBONE = "backbone."
@@ -18,18 +20,18 @@ NAMED = 6  # of the weights that differ
 
 
 class LoRA(nn.Module):
-    """Adds a product of two small matrices to a weight, which itself stays as it is.
+    """Adds the product of two low-rank matrices to a weight, which does not learn itself.
 
     Source: Hu et al., LoRA: Low-Rank Adaptation of Large Language Models (ICLR 2022).
     """
 
     def __init__(self, weight: Tensor, rank: int, alpha: float) -> None:
-        """Prepare to add nothing at first.
+        """Initialise a product that is zero.
 
         Args:
             weight: (outputs, ...).
             rank: of the product.
-            alpha: the product counts alpha / rank times.
+            alpha: the product is scaled by alpha / rank.
         """
         super().__init__()
         outputs, inputs = weight.flatten(1).shape
@@ -41,69 +43,80 @@ class LoRA(nn.Module):
         return weight + (self.scale * self.up @ self.down).view_as(weight)
 
 
-def add(objective: LightningModule, settings: dict[str, Any], seed: int) -> None:
-    """Add to an objective's backbone what its settings say, as it was when it was trained.
+class FreezeModules(Callback):
+    """Keeps frozen modules in evaluation mode: no dropout, no update of batch statistics."""
+
+    def __init__(self, names: list[str]) -> None:
+        self.names = names
+
+    def on_train_epoch_start(self, trainer: pl.Trainer, module: pl.LightningModule) -> None:
+        for name in self.names:
+            module.get_submodule(name).eval()
+
+
+def add_lora(objective: LightningModule, lora: LoRASettings | None, seed: int) -> None:
+    """Add LoRA to the linear layers of an objective's backbone, if it is set.
 
     Args:
-        settings: perhaps with `lora`, its `rank` and `alpha`.
         seed: decides the initial values.
 
     Raises:
-        JobError: the backbone has nothing that it could be added to.
+        JobError: the backbone has no linear layer.
     """
-    if not settings.get("lora"):
+    if lora is None:
         return
     rng.reseed(rng.mix(seed, "lora"))
-    found = [m for m in objective.backbone.modules() if _is_matrix(m)]
-    if not found:
+    layers = [module for module in objective.backbone.modules() if _is_linear(module)]
+    if not layers:
         raise JobError("lora: the model has no linear layer that it could add to", ExitCode.CODE)
-    for module in found:
-        added = LoRA(module.weight, **settings["lora"])
-        parametrize.register_parametrization(module, "weight", added)
+    for layer in layers:
+        added = LoRA(layer.weight, lora.rank, lora.alpha)
+        parametrize.register_parametrization(layer, "weight", added)
 
 
-def choose(
-    objective: LightningModule, settings: dict[str, Any], anew: Sequence[nn.Parameter] = ()
+def freeze(
+    objective: LightningModule,
+    settings: TrainingSettings,
+    reinitialised: Sequence[nn.Parameter] = (),
 ) -> list[str]:
     """Switch off the gradients of what does not learn.
 
     Args:
-        settings: perhaps with `frozen` (parts), `unfrozen_blocks` (the last of the backbone, and
-            what comes after them) or `lora` (nothing of the backbone but what was added).
-        anew: what stands for new tokens: it learns too, unless it is of a frozen part.
+        settings: `frozen`, `unfrozen_blocks` and `lora` count.
+        reinitialised: parameters with new values, such as the embeddings of new tokens: they learn
+            unless they are part of a module in `frozen`.
 
     Returns:
-        The modules that are frozen as a whole: they stay in evaluation mode.
+        Names of the modules that are frozen as a whole, for `FreezeModules`.
 
     Raises:
-        JobError: the model does not say what its blocks are, or nothing is left that learns.
+        JobError: the model does not state its blocks, or no parameter is left that learns.
     """
-    frozen = list(settings.get("frozen", []))
-    for part in frozen:
-        objective.get_submodule(part).requires_grad_(False)
-    kept = {id(parameter) for parameter in anew}
-    if settings.get("lora"):
+    frozen: list[str] = list(settings.frozen)
+    for name in frozen:
+        objective.get_submodule(name).requires_grad_(False)
+    kept = {id(parameter) for parameter in reinitialised}
+    if settings.lora:
         for name, parameter in objective.backbone.named_parameters():
             added = ".parametrizations." in f".{name}" and ".original" not in name
             if not added and id(parameter) not in kept:
                 parameter.requires_grad_(False)
-    if settings.get("unfrozen_blocks") is not None:
+    if settings.unfrozen_blocks is not None:
         depths, last = _depths(objective.backbone)
         for name, parameter in objective.backbone.named_parameters():
-            if depths[name] <= last - settings["unfrozen_blocks"] and id(parameter) not in kept:
+            if depths[name] <= last - settings.unfrozen_blocks and id(parameter) not in kept:
                 parameter.requires_grad_(False)
-        frozen += _still(objective.backbone, BACKBONE.rstrip("."))
+        frozen += _frozen_modules(objective.backbone, BACKBONE.rstrip("."))
     if not any(parameter.requires_grad for parameter in objective.parameters()):
-        raise JobError(
-            "nothing of the network is left that learns: freeze less of it", ExitCode.CODE
-        )
+        raise JobError("no parameter of the network is left that learns: freeze less of it",
+                       ExitCode.CODE)  # fmt: skip
     return frozen
 
 
-def factors(backbone: nn.Module, decay: float) -> dict[int, float]:
-    """What the learning rate of each of a backbone's parameters is multiplied with.
+def layer_decay_factors(backbone: nn.Module, decay: float) -> dict[int, float]:
+    """Return the factor on the learning rate of each parameter of a backbone.
 
-    The last block counts in full, and each one before it `decay` times the one after it. Source:
+    It is 1 for the last block, and falls by `decay` from each block to the one before it. Source:
     Howard and Ruder, Universal language model fine-tuning for text classification (ACL 2018).
 
     Returns:
@@ -113,94 +126,98 @@ def factors(backbone: nn.Module, decay: float) -> dict[int, float]:
     return {id(p): decay ** (last - depths[name]) for name, p in backbone.named_parameters()}
 
 
-def load(objective: LightningModule, path: Path) -> None:
-    """Load a run's weights into an objective of the same kind.
+def load_weights(objective: LightningModule, path: Path) -> None:
+    """Load the weights of a run into an equal objective.
 
     Raises:
-        JobError: the weights are not those of such a network.
+        JobError: the weights are those of another network.
     """
-    _put(objective, load_file(path), "", path)
+    _load(objective, load_file(path), "", path)
 
 
-def start(
+def load_pretrained(
     objective: LightningModule,
-    found: dict[str, Tensor],
-    where: Path | str,
+    weights: dict[str, Tensor],
+    source: Path | str,
     vocabularies: tuple[dict[str, int], dict[str, int]] | None = None,
 ) -> list[nn.Parameter]:
-    """Let an objective's backbone start from that of a pretraining.
+    """Load the backbone of a pretraining into an objective.
 
-    Where it was trained for inputs of another size, its `adapt_weights` adapts them. What
-    stands for a token is taken over where both vocabularies have that token, and stays as it was
-    initialised where it is new.
+    The backbone's `adapt_weights` adapts weights for inputs of another size. The embedding of a
+    token is loaded if both vocabularies have that token, and keeps its initial value if it is new.
 
     Args:
-        found: the pretraining's weights.
-        where: they are from, for messages.
-        vocabularies: token -> id, of the pretraining and of this training, where they differ.
+        weights: of the pretraining.
+        source: of the weights, for messages.
+        vocabularies: token -> id, of the pretraining and of this training, if they differ.
 
     Returns:
-        What stands for tokens, where some of them are new.
+        The parameters with rows for new tokens.
 
     Raises:
         JobError: the weights are not those of such a backbone.
     """
     backbone = objective.backbone
-    weights = {n.removeprefix(BACKBONE): t for n, t in found.items() if n.startswith(BACKBONE)}
+    state = {n.removeprefix(BACKBONE): t for n, t in weights.items() if n.startswith(BACKBONE)}
     try:
         if vocabularies:
-            weights = _translated(backbone, weights, *vocabularies)
+            state = _reorder_tokens(backbone, state, *vocabularies)
         if hasattr(backbone, "adapt_weights"):
-            weights = backbone.adapt_weights(weights)
+            state = backbone.adapt_weights(state)
     except (KeyError, RuntimeError, ValueError) as error:
-        what = f"{where} holds another network, which cannot be made to fit: {_line(error)}"
+        what = f"{source} holds another network, which cannot be adapted: {_line(error)}"
         raise JobError(what, ExitCode.DATA) from error
-    _put(objective, {f"{BACKBONE}{name}": t for name, t in weights.items()}, BACKBONE, where)
+    _load(objective, {f"{BACKBONE}{name}": t for name, t in state.items()}, BACKBONE, source)
     if not vocabularies or vocabularies[1].keys() <= vocabularies[0].keys():
         return []
     return [backbone.get_parameter(name) for name in backbone.VOCABULARY_WEIGHTS]
 
 
-def _translated(
-    backbone: nn.Module, weights: dict[str, Tensor], old: dict[str, int], new: dict[str, int]
+def _reorder_tokens(
+    backbone: nn.Module, state: dict[str, Tensor], old: dict[str, int], new: dict[str, int]
 ) -> dict[str, Tensor]:
+    """Return weights whose rows for tokens follow the new vocabulary."""
     if not hasattr(backbone, "VOCABULARY_WEIGHTS"):
-        what = "it does not say in VOCABULARY_WEIGHTS which weights stand for tokens"
+        what = "it does not state in VOCABULARY_WEIGHTS which weights have a row per token"
         raise ValueError(f"{what}, and the vocabularies differ: use tokenizer: {{from: ...}}")
     pairs = [(new[token], old[token]) for token in sorted(new) if token in old]
-    here, there = torch.tensor(pairs, dtype=torch.long).view(-1, 2).unbind(1)
-    made = dict(weights)
+    new_rows, old_rows = torch.tensor(pairs, dtype=torch.long).view(-1, 2).unbind(1)
+    reordered = dict(state)
     for name in backbone.VOCABULARY_WEIGHTS:
-        made[name] = backbone.state_dict()[name].clone()
-        made[name][here] = weights[name][there]
-    return made
+        reordered[name] = backbone.state_dict()[name].clone()
+        reordered[name][new_rows] = state[name][old_rows]
+    return reordered
 
 
-def _put(
-    objective: LightningModule, found: dict[str, Tensor], prefix: str, where: Path | str
+def _load(
+    objective: LightningModule, state: dict[str, Tensor], prefix: str, source: Path | str
 ) -> None:
-    wanted = {name for name in objective.state_dict() if name.startswith(prefix)}
-    if other := sorted(found.keys() ^ wanted):
+    expected = {name for name in objective.state_dict() if name.startswith(prefix)}
+    if other := sorted(state.keys() ^ expected):
         more = f" and {len(other) - NAMED} more" if len(other) > NAMED else ""
         what = f"one of the two has no {', '.join(other[:NAMED])}{more}"
-        raise JobError(f"{where} holds another network: {what}", ExitCode.DATA)
+        raise JobError(f"{source} holds another network: {what}", ExitCode.DATA)
     try:
-        objective.load_state_dict(found, strict=False)
+        objective.load_state_dict(state, strict=False)
     except RuntimeError as error:
-        raise JobError(f"{where} holds another network: {_line(error)}", ExitCode.DATA) from error
+        raise JobError(f"{source} holds another network: {_line(error)}", ExitCode.DATA) from error
 
 
 def _line(error: Exception) -> str:
-    """What an exception says, as one line: it comes into tables and onto a terminal."""
+    """Return an exception's message as one line, for tables and terminals."""
     return " ".join(str(error).split())
 
 
-def _is_matrix(module: nn.Module) -> bool:
+def _is_linear(module: nn.Module) -> bool:
     return isinstance(module, nn.Linear) or type(module).__name__ == "Conv1D"
 
 
 def _depths(backbone: nn.Module) -> tuple[dict[str, int], int]:
-    """How deep each parameter stands: 0 before the first block, and the last block's at the end."""
+    """Return the depth of each parameter, and the number of blocks.
+
+    The depth is 0 before the first block, the block's number (from 1) in a block, and that of the
+    last block after it.
+    """
     blocks = list(getattr(backbone, "blocks", ()))
     if not blocks:
         what = f"{type(backbone).__name__} has no `blocks`, which its model's file would state"
@@ -213,11 +230,11 @@ def _depths(backbone: nn.Module) -> tuple[dict[str, int], int]:
     return depths, len(blocks)
 
 
-def _still(module: nn.Module, name: str) -> Iterator[str]:
-    """The modules with parameters of which none learns, none of them within another."""
+def _frozen_modules(module: nn.Module, name: str) -> Iterator[str]:
+    """Yield the names of the outermost modules with parameters of which none learns."""
     parameters = list(module.parameters())
     if parameters and not any(parameter.requires_grad for parameter in parameters):
         yield name
         return
     for child, part in module.named_children():
-        yield from _still(part, f"{name}.{child}")
+        yield from _frozen_modules(part, f"{name}.{child}")

@@ -1,10 +1,10 @@
-"""Batches sliced from tensors in memory: the device's, where they fit."""
+"""Batches sliced from tensors in memory; in the device's memory, where they fit."""
 
 import math
 import os
 import signal
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from functools import lru_cache, partial
 
 import torch
@@ -16,64 +16,67 @@ from assay.training import rng
 
 Batch = dict[str, Tensor]
 ALIGNMENT_BYTES = 64
-LARGEST_BYTES = 1_000_000  # of one field that are gathered at once
+BLOCK_BYTES = 1_000_000  # of one field that are gathered at once, at most
 HOST = torch.device("cpu")
 
 
 class Batches(Dataset):
     """Batches sliced from tensors in memory; batch b is a function of the seed and b alone.
 
-    The examples form an endless stream, one shuffled epoch after another, that is cut into full
-    batches. One iteration is one round, or what is left of it: the batches up to a validation.
+    The examples form an endless stream, one shuffled epoch after another, that is divided into full
+    batches. One iteration yields the batches of a validation interval, or the rest of one.
 
     Attributes:
-        next: number of the batch that is handed out next.
+        next: number of the batch that is yielded next.
     """
 
     def __init__(
         self,
         data: Batch,
         size: int,
-        per_round: int,
+        per_interval: int,
         seed: int,
         workers: int = 0,
         device: torch.device = HOST,
         rank: int = 0,
-        ranks: int = 1,
-        waited: Callable[[float], None] = lambda seconds: None,
+        world_size: int = 1,
+        on_wait: Callable[[float], None] = lambda seconds: None,
     ) -> None:
-        """Cut tensors into batches.
+        """Divide tensors into batches.
 
         Args:
             data: tensors (n, ...) by field.
             size: examples in a batch.
-            per_round: batches in a round.
+            per_interval: batches in a validation interval.
             seed: decides the order.
-            workers: processes that cut ahead; the batches are the same with any number.
-            device: where batches are wanted. All data is kept there, unless workers cut it or it
-                would fill more than half of the device.
-            rank: which share of each batch is handed out: every `ranks`th example from this one.
-            ranks: how many shares there are; it divides `size`.
-            waited: is told the seconds for which batches were waited for.
+            workers: processes that gather batches ahead; their number changes no batch.
+            device: where batches are used. All data is kept there, unless there are workers or it
+                would fill more than half of the device's free memory.
+            rank: yields every `world_size`th example of a batch, starting with this one.
+            world_size: number of processes that share a batch; divides `size`.
+            on_wait: called with the seconds for which the training waited for batches.
         """
-        self.waited = waited
-        self.size, self.per_round, self.workers, self.device = size, per_round, workers, device
-        self.rank, self.ranks, self.share = rank, ranks, size // ranks
-        self.home = HOST if workers else home(data, device)
-        self.data = all_moved(data, self.home)
+        self.on_wait = on_wait
+        self.size, self.per_interval, self.workers = size, per_interval, workers
+        self.device, self.rank, self.world_size = device, rank, world_size
+        self.share = size // world_size
+        self.placement = HOST if workers else placement(data, device)
+        self.data = to_device(data, self.placement)
         self.count = len(next(iter(data.values())))
         self.next = 0
-        self.gathered = self._gathered()
+        self.block_batches = self._block_batches()
         self._order = lru_cache(maxsize=2)(
-            lambda epoch: rng.permutation(seed, epoch, self.count).to(self.home)
+            lambda epoch: rng.permutation(seed, epoch, self.count).to(self.placement)
         )
 
     def __len__(self) -> int:
-        return self.per_round
+        return self.per_interval
 
     def __iter__(self) -> Iterator[Batch]:
-        numbers = range(self.next, (self.next // self.per_round + 1) * self.per_round)
-        for number, batch in zip(numbers, self._cut(numbers), strict=True):
+        end = (self.next // self.per_interval + 1) * self.per_interval
+        numbers = range(self.next, end)
+        batches = self._loaded(numbers) if self.workers else self._sliced(numbers)
+        for number, batch in zip(numbers, batches, strict=True):
             self.next = number + 1
             yield self.on_device(batch)
 
@@ -82,78 +85,84 @@ class Batches(Dataset):
         return {name: tensor[rows] for name, tensor in self.data.items()}
 
     def on_device(self, batch: Batch) -> Batch:
-        """A batch where it is wanted; it is copied while the device does what came before."""
-        if self.home == self.device:
+        """Return a batch on the device, copied asynchronously, in the types that networks take."""
+        if self.placement == self.device:
             return as_input(batch)
         pinned = {name: tensor.pin_memory() for name, tensor in batch.items()}
-        there = {name: t.to(self.device, non_blocking=True) for name, t in pinned.items()}
-        return as_input(there)
+        copied = {name: t.to(self.device, non_blocking=True) for name, t in pinned.items()}
+        return as_input(copied)
 
     def rows(self, number: int, batches: int = 1) -> Tensor:
-        """This share of batch `number` and of those after it: indices (batches * share,)."""
+        """Return this rank's indices of batch `number` and the next: (batches * share,)."""
         start, end = number * self.size, (number + batches) * self.size
         epochs = range(start // self.count, (end - 1) // self.count + 1)
         offset = epochs[0] * self.count
         order = torch.cat([self._order(epoch) for epoch in epochs])
-        return order[start - offset : end - offset][self.rank :: self.ranks]
+        return order[start - offset : end - offset][self.rank :: self.world_size]
 
-    def _cut(self, numbers: range) -> Iterable[Batch]:
-        if not self.workers:
-            return self._slices(numbers)
+    def _loaded(self, numbers: range) -> Iterator[Batch]:
+        """Yield batches that worker processes gather."""
         loader = DataLoader(
             self,
             batch_size=None,
             sampler=numbers,
             num_workers=self.workers,
             multiprocessing_context="fork",
-            worker_init_fn=partial(_begin, os.getpid()),
+            worker_init_fn=partial(_start_worker, os.getpid()),
             generator=torch.Generator(),
             pin_memory=self.device != HOST,
         )
-        return self._loaded(loader)
-
-    def _loaded(self, loader: DataLoader) -> Iterator[Batch]:
-        begun = time.perf_counter()
-        ahead = iter(loader)
-        while (batch := next(ahead, None)) is not None:
-            self.waited(time.perf_counter() - begun)
+        started = time.perf_counter()
+        batches = iter(loader)
+        while (batch := next(batches, None)) is not None:
+            self.on_wait(time.perf_counter() - started)
             yield batch
-            begun = time.perf_counter()
+            started = time.perf_counter()
 
-    def _gathered(self) -> int:
-        """How many batches are gathered at once: as many as are small, and stay aligned in memory.
-
-        A library may add up in another order where the first number lies elsewhere in a cache line.
-        """
-        taken = [tensor[:1].nbytes * self.share for tensor in self.data.values()]
-        if any(count % ALIGNMENT_BYTES for count in taken):
-            return 1
-        return max(1, LARGEST_BYTES // max(1, *taken))
-
-    def _slices(self, numbers: range) -> Iterator[Batch]:
+    def _sliced(self, numbers: range) -> Iterator[Batch]:
+        """Yield batches that this process gathers, a block at once."""
         first = None
         for number in numbers:
-            place = number % self.gathered
-            if first != number - place:
-                first, begun = number - place, time.perf_counter()
-                rows = self.rows(first, self.gathered)
+            index = number % self.block_batches
+            if first != number - index:
+                first, started = number - index, time.perf_counter()
+                rows = self.rows(first, self.block_batches)
                 block = {name: tensor[rows] for name, tensor in self.data.items()}
-                self.waited(time.perf_counter() - begun)
-            start, end = place * self.share, (place + 1) * self.share
+                self.on_wait(time.perf_counter() - started)
+            start, end = index * self.share, (index + 1) * self.share
             yield {name: tensor[start:end] for name, tensor in block.items()}
 
+    def _block_batches(self) -> int:
+        """Return how many batches to gather at once so that each stays aligned in memory.
 
-def home(data: Batch, device: torch.device) -> torch.device:
-    """Where data is kept: on a device, unless it takes more than half of what is free there."""
+        A kernel may sum in another order where the first number has another place in a cache line.
+        """
+        sizes = [tensor[:1].nbytes * self.share for tensor in self.data.values()]
+        if any(size % ALIGNMENT_BYTES for size in sizes):
+            return 1
+        return max(1, BLOCK_BYTES // max(1, *sizes))
+
+
+def torch_device(device: str, rank: int = 0) -> torch.device:
+    """Return the device of a process, given the setting `device`: `cpu` or `gpu`."""
+    return torch.device("cuda", rank) if device == "gpu" else HOST
+
+
+def placement(data: Batch, device: torch.device) -> torch.device:
+    """Return where to keep data: on the device, unless it fills half of its free memory."""
     if device == HOST:
         return HOST
     free_bytes, _ = torch.cuda.mem_get_info(device)
-    taken = sum(min(t.nbytes, t.untyped_storage().nbytes()) for t in data.values())
-    return device if 2 * taken < free_bytes else HOST
+    data_bytes = sum(min(t.nbytes, t.untyped_storage().nbytes()) for t in data.values())
+    return device if 2 * data_bytes < free_bytes else HOST
 
 
-def moved(tensor: Tensor, device: torch.device) -> Tensor:
-    """A tensor on a device; windows of a stream stay a view of the stream."""
+def to_device(data: Batch, device: torch.device) -> Batch:
+    """Return data on a device; the windows of a stream stay views of the stream."""
+    return {name: _to_device(tensor, device) for name, tensor in data.items()}
+
+
+def _to_device(tensor: Tensor, device: torch.device) -> Tensor:
     if tensor.device == device or tensor.is_contiguous():
         return tensor.to(device)
     shape, strides, start = tensor.shape, tensor.stride(), tensor.storage_offset()
@@ -161,13 +170,8 @@ def moved(tensor: Tensor, device: torch.device) -> Tensor:
     return tensor.as_strided((length,), (1,), start).to(device).as_strided(shape, strides)
 
 
-def all_moved(data: Batch, device: torch.device) -> Batch:
-    """Each field on a device."""
-    return {name: moved(tensor, device) for name, tensor in data.items()}
-
-
 def as_input(batch: Batch) -> Batch:
-    """A batch as networks take it: bytes of images as numbers from 0 to 1, tokens as int64."""
+    """Return a batch in the types that networks take: image bytes / 255, tokens as int64."""
     if not any(tensor.dtype in (torch.uint8, torch.int32) for tensor in batch.values()):
         return batch
     return {name: _as_input(tensor) for name, tensor in batch.items()}
@@ -179,26 +183,26 @@ def _as_input(tensor: Tensor) -> Tensor:
     return tensor.long() if tensor.dtype == torch.int32 else tensor
 
 
-def _begin(training: int, worker: int) -> None:
-    """End with the training process, and leave signals to it: it wants batches while it stops.
+def _start_worker(training: int, worker: int) -> None:
+    """Let a worker end with the training process, and ignore signals, which that process handles.
 
-    PyTorch's own watch begins later, and a worker that outlived the process would keep its lock.
+    PyTorch's own check starts later, and a worker that outlives the process keeps its lock.
     """
     supervision.end_with(training)
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, signal.SIG_IGN)
 
 
-class InOrder:
-    """All examples once, in order, in batches of nearly one size: none is left with a few.
+class SequentialBatches:
+    """All examples once, in order, in batches of nearly equal size.
 
-    A batch is a copy: who changes it in place leaves the data as it was, for the next validation.
+    A batch is a copy, so code that changes it in place does not change the next validation.
     """
 
-    def __init__(self, data: Batch, largest: int) -> None:
+    def __init__(self, data: Batch, max_size: int) -> None:
         self.data = data
         self.count = len(next(iter(data.values())))
-        self.size = math.ceil(self.count / math.ceil(self.count / largest))
+        self.size = math.ceil(self.count / math.ceil(self.count / max_size))
 
     def __len__(self) -> int:
         return math.ceil(self.count / self.size)

@@ -1,4 +1,4 @@
-"""Checkpoint files: whole or not there, their digest in their name, the newest two kept."""
+"""Checkpoint files: written atomically, with their SHA-256 in their name."""
 
 import pickle
 import re
@@ -11,71 +11,67 @@ from pytorch_lightning.plugins.io import CheckpointIO
 from assay.runs import atomic_files
 
 KEPT = 2
-KEYS = {"finished", "batch", "history", "seconds", "measured", "made_with"}
+KEYS = {"finished", "batch", "history", "seconds", "measured", "environment"}
 NAME = re.compile(r"(\d{12})-([0-9a-f]{16})\.checkpoint")
 DAMAGED = ".damaged"
 
 
 def write(folder: Path, batch: int, state: dict[str, Any]) -> Path:
-    """Write a checkpoint and delete those that are too old.
+    """Write a checkpoint and delete all but the newest two.
 
     Args:
-        batch: the number of the batch that comes next.
+        batch: number of the batch that comes next.
         state: what `torch.load` can read with `weights_only`.
     """
     name = f"{batch:012}-{{digest}}.checkpoint"
     path, _ = atomic_files.stream(
         folder / f"{batch:012}", lambda file: torch.save(state, file), name
     )
-    for old in _found(folder)[KEPT:]:
+    for old in _newest_first(folder)[KEPT:]:
         old.unlink()
     return path
 
 
-def left(folder: Path) -> dict[str, Any] | None:
-    """The newest state that a process has left whose place this one takes."""
-    for path in folder.glob(f"*{atomic_files.PART}"):  # it was killed while writing
+def remove_partial(folder: Path) -> None:
+    """Delete files that a process was writing when it was killed."""
+    for path in folder.glob(f"*{atomic_files.PART}"):
         path.unlink()
-    return newest(folder)
 
 
 def newest(folder: Path) -> dict[str, Any] | None:
-    """The state in the newest checkpoint that is whole; None where there is none.
-
-    A damaged one is set aside, and the one before it is used.
-    """
-    for path in _found(folder):
+    """Return the newest intact state, or None; rename a damaged checkpoint out of the way."""
+    for path in _newest_first(folder):
         try:
             return read(path)
         except (OSError, ValueError, EOFError, RuntimeError, pickle.UnpicklingError) as error:
-            aside = path.with_name(path.name + DAMAGED)
-            path.replace(aside)
-            print(f"warning: {aside}: set aside, the one before it is used: {error}", flush=True)
+            damaged = path.with_name(path.name + DAMAGED)
+            path.replace(damaged)
+            print(f"warning: {damaged}: not used, but the one before it: {error}", flush=True)
     return None
 
 
 def read(path: Path) -> dict[str, Any]:
-    """The state in a checkpoint.
+    """Return the state in a checkpoint.
 
     Raises:
         ValueError: the file is not what was written.
     """
-    [(_, digest)] = NAME.findall(path.name)
-    found = atomic_files.sha256(path)[:16]
-    if found != digest:
-        raise ValueError(f"the checkpoint is damaged: its SHA-256 begins with {found}")
+    [(_, expected)] = NAME.findall(path.name)
+    actual = atomic_files.sha256(path)[:16]
+    if actual != expected:
+        raise ValueError(f"the checkpoint is damaged: its SHA-256 begins with {actual}")
     state = torch.load(path, map_location="cpu", weights_only=True)
     if not isinstance(state, dict) or not state.keys() >= KEYS:
         raise ValueError("it is not a checkpoint of a training")
     return state
 
 
-def _found(folder: Path) -> list[Path]:
+def _newest_first(folder: Path) -> list[Path]:
     paths = folder.iterdir() if folder.is_dir() else ()
     return sorted((path for path in paths if NAME.fullmatch(path.name)), reverse=True)
 
 
-class Folder(CheckpointIO):
+class ResumeFolder(CheckpointIO):
     """Lets Lightning write to and read from a folder of such files."""
 
     def __init__(self, folder: Path) -> None:
@@ -94,4 +90,4 @@ class Folder(CheckpointIO):
         return newest(self.folder)
 
     def remove_checkpoint(self, path: Any) -> None:
-        """Nothing: `write` keeps the newest two."""
+        """Do nothing: `write` keeps the newest two."""

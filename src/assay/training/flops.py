@@ -1,4 +1,4 @@
-"""Floating-point operations: how many a training needs, and how many a device can do."""
+"""Floating-point operations (FLOPs) of a training, and of the device: both give the MFU."""
 
 import copy
 import time
@@ -10,10 +10,12 @@ import torch
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode, sdpa_flop_count
 
+from assay.study.training_settings import TrainingSettings
 from assay.training import rng
+from assay.training.batches import HOST, as_input, torch_device
 
 META = torch.device("meta")
-PRODUCT_SIZE = {"cpu": 512, "cuda": 4096}
+MATMUL_SIZE = {"cpu": 512, "cuda": 4096}
 REPEATS = 20
 FUSED_ATTENTIONS = (
     "flash_attention_for_cpu", "flash_attention", "efficient_attention", "cudnn_attention",
@@ -21,41 +23,42 @@ FUSED_ATTENTIONS = (
 
 
 def per_sample(
-    module: pl.LightningModule,
-    batch: dict[str, Tensor],
-    device: torch.device | None,
+    module: pl.LightningModule, settings: TrainingSettings, train: dict[str, Tensor]
 ) -> tuple[float | None, str | None]:
-    """Operations of matrix products and convolutions in a training step, forward and backward.
+    """Count the FLOPs of matrix products and convolutions in a training step.
 
-    They are counted on a copy that has shapes and no numbers, which takes neither time nor memory;
-    where a step looks at its numbers, on a copy that has them. What attention computes anew in the
-    backward pass is left out, as in Chowdhery et al., PaLM (2022), appendix B, and what a causal
-    mask hides is counted.
+    Forward and backward pass of a copy on the meta device are counted, which takes neither time nor
+    memory, or of a copy with numbers where the step needs some. Attention that the backward pass
+    computes again is left out, as in Chowdhery et al., PaLM (2022), appendix B; what a causal mask
+    hides is counted.
 
     Args:
-        module: not attached to a trainer; it stays as it is.
-        batch: tensors (n, ...).
-        device: where a step may be computed; None where the module is too large for that.
+        module: not attached to a trainer; it is not changed.
+        train: tensors (n, ...) by field.
 
     Returns:
-        Operations per example, or why they cannot be counted.
+        FLOPs per example and None, or None and why they cannot be counted.
     """
-    why = ""
-    for place in (META, device) if device else (META,):
-        there, copied = {name: t.to(place) for name, t in batch.items()}, _copied(module, place)
-        drawn = rng.state()  # of the device too, which is in use by now
+    batch = as_input({name: values[: settings.batch_size] for name, values in train.items()})
+    devices = [META, torch_device(settings.device)]
+    if settings.devices > 1:  # no process may use CUDA before all are forked
+        devices = [META] if settings.fsdp else [META, HOST]
+    missing = None
+    for device in devices:
+        inputs, copied = {name: t.to(device) for name, t in batch.items()}, _copied(module, device)
+        generators = rng.state()  # of the device too, which is in use by now
         try:
-            return _counted(copied, there) / len(next(iter(batch.values()))), None
-        except Exception as error:  # a module may do anything, and trains all the same
+            return _count(copied, inputs) / len(next(iter(batch.values()))), None
+        except Exception as error:  # a module may raise anything here, and can still be trained
             words = str(error).strip().splitlines() or [""]
-            why = f"a step alone fails: {type(error).__name__}: {words[0]}"
+            missing = f"a step without a trainer fails: {type(error).__name__}: {words[0]}"
         finally:
-            rng.restore(drawn)
-    return None, why
+            rng.restore(generators)
+    return None, missing
 
 
-def _counted(module: pl.LightningModule, batch: dict[str, Tensor]) -> int:
-    """Without the study's precision: it changes no count, and to ask a GPU for it is to use it."""
+def _count(module: pl.LightningModule, batch: dict[str, Tensor]) -> int:
+    """Count in 32 bits: the precision changes no count, and autocast would initialise the GPU."""
     module.train()
     with FlopCounterMode(display=False, custom_mapping=_attentions()) as counter:
         output = module.training_step(batch, 0)
@@ -64,7 +67,7 @@ def _counted(module: pl.LightningModule, batch: dict[str, Tensor]) -> int:
 
 
 def _copied(module: nn.Module, place: torch.device) -> nn.Module:
-    """A copy of a module, made where it is wanted."""
+    """Return a copy of a module on a device."""
     weights = {
         id(one): nn.Parameter(one.detach().to(place, copy=True), one.requires_grad)
         for one in module.parameters()
@@ -74,7 +77,7 @@ def _copied(module: nn.Module, place: torch.device) -> nn.Module:
 
 
 def _attentions() -> dict[Any, Callable[..., int]]:
-    """Formulas for fused attention, by kernel: torch has none for CPUs, where it would count 0."""
+    """Return formulas for fused attention, by kernel: torch has none for CPUs and counts 0."""
 
     def forward(query: Any, key: Any, value: Any, *_: Any, **__: Any) -> int:
         return sdpa_flop_count(query, key, value)
@@ -90,24 +93,27 @@ def _attentions() -> dict[Any, Callable[..., int]]:
 
 
 def peak_per_second(device: torch.device, precision: str) -> float:
-    """Operations per second of a matrix product, the best of some, with the present threads."""
-    kind = {"bf16-mixed": torch.bfloat16, "16-mixed": torch.float16}.get(precision, torch.float32)
-    size = PRODUCT_SIZE[device.type]
-    # Equal numbers would cost a GPU less power, so it would multiply them faster than others.
-    factor = torch.arange(size * size, device=device).sin().view(size, size).to(kind)
-    best, exactness = float("inf"), torch.get_float32_matmul_precision()
-    if device.type == "cuda":  # as convolutions are computed there, in TF32, which is the fastest
+    """Return the FLOPs per second of a matrix product: the best of some, with torch's threads.
+
+    This measured peak is what the MFU (model FLOPs utilization) of a training is relative to.
+    """
+    dtype = {"bf16-mixed": torch.bfloat16, "16-mixed": torch.float16}.get(precision, torch.float32)
+    size = MATMUL_SIZE[device.type]
+    # A GPU multiplies equal numbers faster than others, because they take less power.
+    factor = torch.arange(size * size, device=device).sin().view(size, size).to(dtype)
+    best_seconds, precision = float("inf"), torch.get_float32_matmul_precision()
+    if device.type == "cuda":  # TF32, in which convolutions are computed by default
         torch.set_float32_matmul_precision("high")
     for _ in range(REPEATS):
-        _wait(device)
-        begun = time.perf_counter()
+        _synchronize(device)
+        started = time.perf_counter()
         factor @ factor
-        _wait(device)
-        best = min(best, time.perf_counter() - begun)
-    torch.set_float32_matmul_precision(exactness)
-    return 2 * size**3 / best
+        _synchronize(device)
+        best_seconds = min(best_seconds, time.perf_counter() - started)
+    torch.set_float32_matmul_precision(precision)
+    return 2 * size**3 / best_seconds
 
 
-def _wait(device: torch.device) -> None:
+def _synchronize(device: torch.device) -> None:
     if device.type == "cuda":
         torch.cuda.synchronize(device)

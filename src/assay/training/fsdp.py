@@ -1,4 +1,4 @@
-"""Sharded training: each device keeps a part of every weight, its gradient and optimizer state.
+"""FSDP: each device keeps a shard of every weight, its gradient and its optimizer state.
 
 Source: Rajbhandari et al., ZeRO: Memory optimizations toward training trillion parameter models
 (SC 2020), stage 3, as PyTorch's `fully_shard` does it.
@@ -17,89 +17,90 @@ from pytorch_lightning.strategies import DDPStrategy
 from torch import Tensor, nn
 
 from assay.runs.errors import ExitCode, JobError
+from assay.training import lightning_internals
 
 
-class Sharded(DDPStrategy):
-    """Gathers the weights of a block while it computes; what is saved is whole, as on one device.
+class FSDPStrategy(DDPStrategy):
+    """Gathers the weights of a block while it computes, and saves the state of one device.
 
-    What is loaded is cut first, so that no device ever holds all of it.
+    A state that is loaded is sharded first, so that no device ever holds all of it.
     """
 
     restore_checkpoint_after_setup = True
 
     def model_to_device(self) -> None:
-        """Cut the network into parts, block by block, and keep this device's."""
+        """Shard the network, block by block."""
         shard(self.model, self.root_device.type, self.num_processes)
         super().model_to_device()
 
     def teardown(self) -> None:
-        """End without moving the network to the host, as it may be half gathered after an error."""
-        for part in (self.cluster_environment, self.precision_plugin, self.accelerator):
-            part.teardown()
+        """Do not move the network to the host: it may be half gathered after an error."""
+        for each in (self.cluster_environment, self.precision_plugin, self.accelerator):
+            each.teardown()
         self.checkpoint_io.teardown()
 
     def configure_ddp(self) -> None:
-        """Nothing: gradients are averaged where the weights are cut."""
+        """Do nothing: FSDP averages the gradients."""
 
     def training_step(self, *arguments: Any, **named: Any) -> Any:
-        """A step in which all devices have the buffers of the first, as without sharding."""
+        """Take a step with the buffers of rank 0 on all devices, as DDP does."""
         for buffer in self.model.buffers():
             dist.broadcast(buffer, 0)
         return super().training_step(*arguments, **named)
 
     def validation_step(self, *arguments: Any, **named: Any) -> Any:
-        """A step after which no device keeps what it has gathered."""
+        """Take a step, and free the gathered weights after it."""
         output = super().validation_step(*arguments, **named)
         self.model.reshard()
         return output
 
     def lightning_module_state_dict(self) -> dict[str, Any]:
-        """The network as one device would have it, on the host; of use on rank 0 alone."""
-        return whole(super().lightning_module_state_dict())
+        """Return the state dict of one device, on the host; it is complete on rank 0 only."""
+        return gather_full(super().lightning_module_state_dict())
 
     def load_model_state_dict(self, checkpoint: Mapping[str, Any], strict: bool = True) -> None:
-        """Take this device's part of a network."""
-        here = self.model.state_dict()
-        parts = {name: part(value, here[name]) for name, value in checkpoint["state_dict"].items()}
-        self.model.load_state_dict(parts, strict=strict)
+        """Load this device's shards of a state dict."""
+        state, like = checkpoint["state_dict"], self.model.state_dict()
+        shards = {name: local_shard(value, like[name]) for name, value in state.items()}
+        self.model.load_state_dict(shards, strict=strict)
 
     def optimizer_state(self, optimizer: torch.optim.Optimizer) -> dict[str, Any]:
-        """An optimizer's state as one device would have it; of use on rank 0 alone."""
-        return whole(super().optimizer_state(optimizer))
+        """Return the optimizer state of one device; it is complete on rank 0 only."""
+        return gather_full(super().optimizer_state(optimizer))
 
     def load_optimizer_state_dict(self, checkpoint: Mapping[str, Any]) -> None:
-        """Take this device's part of the optimizers' states."""
-        cut = []
+        """Load this device's shards of the optimizer states."""
+        states = []
         for optimizer, state in zip(self.optimizers, checkpoint["optimizer_states"], strict=True):
             weights = [weight for group in optimizer.param_groups for weight in group["params"]]
-            parts = {
-                number: {name: part(value, weights[number]) for name, value in values.items()}
-                for number, values in state["state"].items()
+            shards = {
+                index: {name: local_shard(value, weights[index]) for name, value in values.items()}
+                for index, values in state["state"].items()
             }
-            cut.append(state | {"state": parts})
-        super().load_optimizer_state_dict({**checkpoint, "optimizer_states": cut})
+            states.append(state | {"state": shards})
+        super().load_optimizer_state_dict({**checkpoint, "optimizer_states": states})
 
 
-def shard(module: pl.LightningModule, device: str, count: int) -> None:
-    """Cut a module's weights into parts, and keep those of this process.
+def shard(module: pl.LightningModule, device: str, world_size: int) -> None:
+    """Shard a module's weights, and keep the shards of this process.
 
     Args:
-        module: the `blocks` of its backbone, if it names them, are gathered one by one; the rest,
-            and blocks that share weights with others, are gathered for the whole of a step.
+        module: the `blocks` of its backbone, if it has any, are gathered one by one; all else, and
+            blocks that share weights with others, stay gathered for the whole of a step.
         device: "cpu" or "cuda".
-        count: of processes.
+        world_size: number of processes.
 
     Raises:
-        JobError: it cannot be trained so.
+        JobError: FSDP cannot train it.
     """
     from torch.distributed.device_mesh import init_device_mesh
     from torch.distributed.fsdp import fully_shard, register_fsdp_forward_method
 
     check(module)
     for tensor in (*module.parameters(), *module.buffers()):
-        tensor.data = tensor.data.contiguous()  # those of convolutions may lie otherwise
-    module.training_step = _watched(module, module.training_step)
-    mesh = init_device_mesh(device, (count,))
+        tensor.data = tensor.data.contiguous()  # those of convolutions may be channels-last
+    module.training_step = _checked(module, module.training_step)
+    mesh = init_device_mesh(device, (world_size,))
     for block in units(module):
         fully_shard(block, mesh=mesh)
     fully_shard(module, mesh=mesh)
@@ -108,34 +109,34 @@ def shard(module: pl.LightningModule, device: str, count: int) -> None:
 
 
 def check(module: pl.LightningModule) -> None:
-    """Look whether a module can be trained cut.
+    """Check that FSDP can train a module.
 
     Raises:
         JobError: it cannot.
     """
-    what = "fsdp: the network cannot be cut, for"
+    what = "fsdp: the network cannot be sharded"
     if not module.automatic_optimization:
-        why = "its module optimizes by itself (automatic_optimization = False)"
-        raise JobError(f"{what} {why}: delete fsdp", ExitCode.CODE)
+        why = "its module uses manual optimization (automatic_optimization = False)"
+        raise JobError(f"{what}: {why}; delete fsdp", ExitCode.CODE)
     for name, weight in module.named_parameters():
         if not weight.dim():
-            why = f"{name} has no dimension: give it the shape (1,), or delete fsdp"
-            raise JobError(f"{what} {why}", ExitCode.CODE)
+            why = f"{name} is a scalar; give it the shape (1,), or delete fsdp"
+            raise JobError(f"{what}: {why}", ExitCode.CODE)
 
 
 def units(module: pl.LightningModule) -> list[nn.Module]:
-    """What is gathered on its own: blocks, or their members, that share no weight with others."""
+    """Return the modules to gather one by one: blocks that share no weight with other modules."""
     blocks = getattr(module.backbone, "blocks", ())
-    found = list(dict.fromkeys(member for block in blocks for member in _members(block)))
-    held = [{id(weight) for weight in unit.parameters()} for unit in found]
-    inside = {part for unit in found for part in unit.modules()}
-    rest = [part for part in module.modules() if part not in inside]
-    others = {id(weight) for part in rest for weight in part.parameters(recurse=False)}
-    users = Counter(weight for own in (*held, others) for weight in own)
+    members = list(dict.fromkeys(member for block in blocks for member in _members(block)))
+    weights = [{id(weight) for weight in member.parameters()} for member in members]
+    inside = {each for member in members for each in member.modules()}
+    outside = [each for each in module.modules() if each not in inside]
+    others = {id(weight) for each in outside for weight in each.parameters(recurse=False)}
+    users = Counter(weight for held in (*weights, others) for weight in held)
     return [
-        unit
-        for unit, own in zip(found, held, strict=True)
-        if own and all(users[weight] == 1 for weight in own)
+        member
+        for member, held in zip(members, weights, strict=True)
+        if held and all(users[weight] == 1 for weight in held)
     ]
 
 
@@ -145,55 +146,55 @@ def _members(block: nn.Module) -> list[nn.Module]:
     return [member for each in block for member in _members(each)]
 
 
-def _watched(module: pl.LightningModule, step: Callable[..., Any]) -> Callable[..., Any]:
-    """A step after which nothing has changed the weights that are gathered, and so would be lost.
+def _checked(module: pl.LightningModule, step: Callable[..., Any]) -> Callable[..., Any]:
+    """Return a step that fails if it changes gathered weights in place, which would be lost.
 
     Raises:
-        JobError: the step has.
+        JobError: the step changed a weight.
     """
 
     @functools.wraps(step)
-    def watched(*arguments: Any, **named: Any) -> Any:
-        gathered = [weight for weight in module.parameters() if not is_cut(weight)]
-        before = [weight._version for weight in gathered]
+    def checked(*arguments: Any, **named: Any) -> Any:
+        gathered = [weight for weight in module.parameters() if not is_sharded(weight)]
+        before = list(map(lightning_internals.changes, gathered))
         output = step(*arguments, **named)
-        if before != [weight._version for weight in gathered]:
-            what = "fsdp: training_step changes weights in place, which would be lost"
+        if before != list(map(lightning_internals.changes, gathered)):
+            what = "fsdp: training_step changes weights in place, and FSDP would lose the change"
             raise JobError(f"{what}: do so in on_train_batch_end, or delete fsdp", ExitCode.CODE)
         return output
 
-    return watched
+    return checked
 
 
-def whole(found: Any) -> Any:
-    """A structure in which tensors that are cut are whole, on the host of rank 0.
+def gather_full(collection: Any) -> Any:
+    """Return a collection whose sharded tensors are full tensors, on the CPU of rank 0.
 
-    On the others they are empty. All have to call it.
+    On other ranks they are empty. All ranks have to call it.
     """
 
-    def together(tensor: Tensor) -> Tensor:
-        if not is_cut(tensor):
+    def gather(tensor: Tensor) -> Tensor:
+        if not is_sharded(tensor):
             return tensor
         full = tensor.full_tensor()
         return full.new_empty(0, device="cpu") if dist.get_rank() else full.cpu()
 
-    return apply_to_collection(found, Tensor, together)
+    return apply_to_collection(collection, Tensor, gather)
 
 
-def part(value: Any, like: Tensor) -> Any:
-    """This device's part of a whole tensor, where what it belongs to is cut and of its shape."""
-    if not (is_cut(like) and isinstance(value, Tensor) and value.shape == like.shape):
+def local_shard(value: Any, like: Tensor) -> Any:
+    """Return a tensor sharded as a weight of the same shape; any other value as it is."""
+    if not (is_sharded(like) and isinstance(value, Tensor) and value.shape == like.shape):
         return value
     from torch.distributed.tensor import distribute_tensor
 
     return distribute_tensor(value, like.device_mesh, like.placements, src_data_rank=None)
 
 
-def here(tensor: Tensor) -> Tensor:
-    """What this process has of a tensor; who changes it changes the tensor."""
-    return tensor.to_local() if is_cut(tensor) else tensor
+def to_local(tensor: Tensor) -> Tensor:
+    """Return this process' shard of a tensor, in the same memory."""
+    return tensor.to_local() if is_sharded(tensor) else tensor
 
 
-def is_cut(tensor: Tensor) -> bool:
-    """Whether this process has a part of it."""
+def is_sharded(tensor: Tensor) -> bool:
+    """Return whether this process holds a shard of a tensor."""
     return hasattr(tensor, "full_tensor")

@@ -1,7 +1,7 @@
-"""Saves the state of a training between two batches, and goes on from it bit by bit alike.
+"""Saves the state of a training between two batches, and resumes it to the same bytes.
 
-A checkpoint is taken where nothing is under way: before a batch, whose number says which examples
-it holds, and with the state of the generators; see `assay.training.batches` and `assay.training.callbacks`.
+A checkpoint holds the number of the next batch, which decides its examples, and the states of the
+random generators; see `assay.training.batches` and `assay.training.rng`.
 """
 
 import time
@@ -16,42 +16,50 @@ from assay.devices import gpus
 from assay.jobs.job import Job
 from assay.runs import environment
 from assay.runs.errors import ExitCode, JobError
-from assay.training import checkpoints
+from assay.study.training_settings import TrainingSettings
+from assay.training import checkpoints, lightning_internals
 from assay.training.batches import Batches
-from assay.training.callbacks import History
-from assay.training.distributed import Rank
-from assay.training.loop import Steps
+from assay.training.distributed import World
+from assay.training.history import History
+from assay.training.loop import StepLoop
 
-LIBRARIES = ("timm", "transformers")  # whose networks a study may name
-LARGEST_SHARE = 0.02  # of the time between two checkpoints, for writing one
-FIRST_GUESS_SECONDS = 0.01
+LIBRARIES = ("timm", "transformers")  # networks of these are part of a result
+MAX_COST = 0.02  # of the time between two checkpoints, for writing one
+FIRST_COST_SECONDS = 0.01  # as long as none was written
 
 
-class Resuming(Callback):
-    """Takes checkpoints, and puts a training back to where the last one was taken."""
+class Resume(Callback):
+    """Writes checkpoints, and restores a training from the last one.
 
-    def __init__(self, job: Job, rank: Rank, batches: Batches, history: History) -> None:
-        self.job, self.rank, self.batches, self.history = job, rank, batches, history
+    Attributes:
+        loop: takes the steps; set before the training starts.
+    """
+
+    loop: StepLoop
+
+    def __init__(
+        self, job: Job, settings: TrainingSettings, world: World, batches: Batches, history: History
+    ) -> None:
+        self.job, self.world, self.batches, self.history = job, world, batches, history
         self.folder = job.resume_folder
-        self.made_with = fingerprint(job.settings)
-        self.cost_seconds = FIRST_GUESS_SECONDS
+        self.accumulate = settings.gradient_accumulation_steps
+        self.environment = environment_fingerprint(settings)
+        self.cost_seconds = FIRST_COST_SECONDS
         self.saved = time.perf_counter()
         self.resumed = False
         self.tested = False
-        self.accumulate = job.settings.get("gradient_accumulation_steps", 1)
-        self.steps: Steps
 
     def load(self, state: dict[str, Any]) -> None:
-        """Take from a checkpoint what is not Lightning's.
+        """Restore from a checkpoint what Lightning does not.
 
         Raises:
-            JobError: it was made on another kind of machine or with other packages.
+            JobError: another kind of machine, or other packages, wrote it.
         """
-        if state["made_with"] != self.made_with:
+        if state["environment"] != self.environment:
             raise JobError(
-                f"{self.folder}: this run was begun with {_words(state['made_with'])}; here is "
-                f"{_words(self.made_with)}, which would give other bits: go on there, or delete "
-                "the folder to start anew",
+                f"{self.folder}: this run was started with {_words(state['environment'])}; this "
+                f"is {_words(self.environment)}, so results would no longer be bit-identical: "
+                "resume it there, or delete the folder to restart it here",
                 ExitCode.CHANGED,
             )
         self.job.ledger.resume(state["seconds"])
@@ -65,55 +73,46 @@ class Resuming(Callback):
         self.job.supervision.listen()
         self.job.supervision.careful(True)
         self.saved = time.perf_counter()
-        if self.resumed:
-            if (
-                self._place() and not self.steps.by_round
-            ):  # Lightning does so itself at the beginning of a round
-                for callback in trainer.callbacks:
-                    callback.on_train_epoch_start(trainer, module)
-                module.on_train_epoch_start()
-            else:
-                trainer.fit_loop.restarting = False
+        if not self.resumed:
+            return
+        if self.loop.by_interval or self.batches.next % self.batches.per_interval == 0:
+            lightning_internals.end_restart(trainer)
+        else:  # Lightning omits this hook where it restarts within an epoch
+            for callback in trainer.callbacks:
+                callback.on_train_epoch_start(trainer, module)
+            module.on_train_epoch_start()
 
-    def before_batch(self, trainer: pl.Trainer, module: pl.LightningModule) -> None:
-        if trainer.fit_loop.restarting:  # what follows is none: schedulers would be skipped
-            trainer.fit_loop.restarting = False
+    def on_train_batch_start(self, trainer: pl.Trainer, *_: Any) -> None:
+        lightning_internals.end_restart(trainer)
+
+    def before_batch(self, trainer: pl.Trainer, module: pl.LightningModule, number: int) -> None:
         stopping = self.job.supervision.reason is not None
-        saving = (stopping or self._due()) and self._possible(trainer, module)
-        if self.rank.agree([saving])[0]:
-            self._save(trainer)
+        due = stopping or self._is_due(number)
+        if self.world.broadcast([due and self._can_save(trainer, module, number)])[0]:
+            self._save(trainer, number)
             self.job.supervision.check()
 
     def on_train_end(self, trainer: pl.Trainer, module: pl.LightningModule) -> None:
         self.job.supervision.careful(False)
         with self.job.ledger.spend("write"):
-            state = self._ours(finished=True)
-            if self.rank.number == 0:
+            state = self._state(finished=True)
+            if self.world.rank == 0:
                 checkpoints.write(self.folder, self.batches.next, state)
 
     def on_save_checkpoint(
         self, trainer: pl.Trainer, module: pl.LightningModule, checkpoint: dict[str, Any]
     ) -> None:
-        """Add what Lightning does not save, and set its counters to between two batches."""
-        checkpoint |= self._ours(finished=False)
+        """Add what Lightning does not save, and set its progress to between two batches."""
+        checkpoint |= self._state(finished=False)
         for key in ("hyper_parameters", "hparams_name", "hparams_type"):
-            checkpoint.pop(key, None)  # of no use here, and perhaps of any type
-        first, place = divmod(self.batches.next - 1, self.batches.per_round)
-        done = self.batches.next - 1
-        if self.steps.by_round:  # to Lightning the round has not begun, and is one batch
-            place, done = 0, first
-        loops = checkpoint["loops"]["fit_loop"]
-        begun = first + (place > 0)
-        epochs = {"ready": begun, "started": begun, "processed": first, "completed": first}
-        loops["epoch_progress"] = {"total": epochs, "current": dict(epochs)}
-        counted = ("ready", "started", "processed", "completed")
-        loops["epoch_loop.batch_progress"] = {
-            "total": dict.fromkeys(counted, done),
-            "current": dict.fromkeys(counted, place),
-            "is_last_batch": False,
-        }
+            checkpoint.pop(key, None)  # not needed, and perhaps of any type
+        batches = self.batches.next - 1
+        epoch, index = divmod(batches, self.batches.per_interval)
+        if self.loop.by_interval:  # the interval, one batch to Lightning, has not begun
+            batches, index = epoch, 0
+        lightning_internals.set_progress_between_batches(checkpoint, epoch, batches, index)
 
-    def _ours(self, finished: bool) -> dict[str, Any]:
+    def _state(self, finished: bool) -> dict[str, Any]:
         self.job.supervision.note()
         total = self.job.ledger.total()
         return {
@@ -122,55 +121,52 @@ class Resuming(Callback):
             "history": self.history.state(),
             "seconds": {phase: value for phase, value in total.items() if phase != "wall"},
             "measured": self.job.meter.total(),
-            "made_with": self.made_with,
+            "environment": self.environment,
         }
 
-    def _place(self) -> int:
-        """How many batches of the round are done."""
-        return self.batches.next % self.batches.per_round
-
-    def _possible(self, trainer: pl.Trainer, module: pl.LightningModule) -> bool:
-        """Whether nothing is under way here that a checkpoint would lose."""
-        place = (self.batches.next - 1) % self.batches.per_round
-        if place == 0:
+    def _can_save(self, trainer: pl.Trainer, module: pl.LightningModule, number: int) -> bool:
+        """Return whether a checkpoint would hold all: no summed gradients, no logged values."""
+        index = number % self.batches.per_interval
+        if index == 0:
             return True
-        gathered = bool(trainer._results) or any(map(_is_metric, module.modules()))
-        return place % self.accumulate == 0 and not gathered
-
-    def _due(self) -> bool:
-        elapsed = time.perf_counter() - self.saved
-        interval = self.job.execution.checkpoint_seconds
-        if interval and elapsed < self.cost_seconds / LARGEST_SHARE:
+        if index % self.accumulate or lightning_internals.has_logged_values(trainer):
             return False
-        return (self.batches.next - 1) % self.batches.per_round == 0 or elapsed >= interval
+        return not any(map(_is_metric, module.modules()))
 
-    def _save(self, trainer: pl.Trainer) -> None:
-        if self.batches.next == 1:
-            return  # nothing has been learnt yet
-        self.history.check(trainer)
+    def _is_due(self, number: int) -> bool:
+        elapsed = time.perf_counter() - self.saved
+        interval_seconds = self.job.execution.checkpoint_seconds
+        if interval_seconds and elapsed < self.cost_seconds / MAX_COST:
+            return False
+        return number % self.batches.per_interval == 0 or elapsed >= interval_seconds
+
+    def _save(self, trainer: pl.Trainer, number: int) -> None:
+        if number == 0:
+            return  # there is nothing to save
+        self.history.check_finite(trainer)
         start = time.perf_counter()
         with self.job.ledger.spend("checkpoint"):
-            trainer.save_checkpoint(self.folder / str(self.batches.next - 1))
-            if self.rank.number == 0 and not self.tested:
+            trainer.save_checkpoint(self.folder / str(number))
+            if self.world.rank == 0 and not self.tested:
                 self._test()
         self.saved = time.perf_counter()
         self.cost_seconds = self.saved - start
 
     def _test(self) -> None:
-        """Read the first checkpoint again: a module or callback may keep what cannot be read."""
+        """Read the first checkpoint, because a module or callback may save what cannot be read."""
         self.tested = True
         if checkpoints.newest(self.folder) is None:
             raise JobError(
-                f"{self.folder}: a checkpoint of this run cannot be read again: the module or a "
-                "callback puts objects into its state that are neither tensors nor numbers, texts, "
-                "lists and dicts of these",
+                f"{self.folder}: a checkpoint of this run cannot be read: its module or a callback "
+                "saves objects other than tensors, numbers, texts, and lists and dicts of these; "
+                "change its on_save_checkpoint or state_dict",
                 ExitCode.CODE,
             )
 
 
-def fingerprint(settings: dict[str, Any]) -> dict[str, Any]:
-    """What decides the bits of a result besides settings, code, data and seed."""
-    device = gpus.describe(settings["device"], settings["threads"], settings.get("devices", 1))
+def environment_fingerprint(settings: TrainingSettings) -> dict[str, Any]:
+    """Return what decides the bits of a result besides settings, code, data and seed."""
+    device = gpus.describe(settings.device, settings.threads, settings.devices)
     return {
         "torch": str(torch.__version__),
         "pytorch-lightning": pl.__version__,
@@ -178,15 +174,15 @@ def fingerprint(settings: dict[str, Any]) -> dict[str, Any]:
         **{
             name: version
             for name, version in environment.packages().items()
-            if name in LIBRARIES and settings["model"]["name"].startswith(f"{name}:")
+            if name in LIBRARIES and settings.model["name"].startswith(f"{name}:")
         },
         "instructions": torch.backends.cpu.get_cpu_capability(),
         **{f"device {key}": value for key, value in device.items()},
     }
 
 
-def _words(made_with: dict[str, Any]) -> str:
-    return ", ".join(f"{name} {value}" for name, value in made_with.items())
+def _words(fingerprint: dict[str, Any]) -> str:
+    return ", ".join(f"{name} {value}" for name, value in fingerprint.items())
 
 
 def _is_metric(module: torch.nn.Module) -> bool:
