@@ -48,7 +48,7 @@ def _evaluate(job: Job) -> None:
     settings = job.settings
     fit.configure_torch(settings["threads"])
     device = torch_device(settings["device"])
-    precision = fit.autocast(settings["precision"], device)
+    precision = _autocast(settings["precision"], device)
     with job.ledger.spend("build"):
         objective = fit.build(settings["model"], settings["objective"], job.info, job.seed)
         lora = settings.get("lora")
@@ -73,6 +73,11 @@ def _evaluate(job: Job) -> None:
     with job.ledger.spend("write"):
         atomic_files.write(job.output / artifacts.PREDICTIONS, _as_csv(predictions).encode())
     print("evaluate: " + ", ".join(f"{k} {v:.4f}" for k, v in job.metrics.items()), flush=True)
+
+
+def _autocast(precision: str, device: torch.device) -> torch.autocast:
+    dtype = {"bf16-mixed": torch.bfloat16, "16-mixed": torch.float16}.get(precision)
+    return torch.autocast(device.type, dtype, enabled=dtype is not None)
 
 
 def _generate(job: Job, objective: Any) -> None:

@@ -137,7 +137,7 @@ def test_the_residual_network_takes_images_that_can_be_halved_three_times() -> N
     for channels, pixels in ((1, 8), (1, 28), (3, 32)):
         network = resnet.build(DataInfo(shape=(channels, pixels, pixels)), width=2, features=5)
         assert network(torch.rand(2, channels, pixels, pixels)).shape == (2, network.features)
-    with pytest.raises(ValueError, match="8 at least"):
+    with pytest.raises(ValueError, match="at least 8 x 8"):
         resnet.build(DataInfo(shape=(1, 7, 28)), width=2, features=5)
 
 

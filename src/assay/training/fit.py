@@ -105,12 +105,6 @@ def configure_torch(threads: int, devices: int = 1) -> None:
     warnings.filterwarnings("ignore", module="pytorch_lightning|lightning_fabric")
 
 
-def autocast(precision: str, device: torch.device) -> torch.autocast:
-    """Return the context in which a network computes in a precision, outside of a training."""
-    dtype = {"bf16-mixed": torch.bfloat16, "16-mixed": torch.float16}.get(precision)
-    return torch.autocast(device.type, dtype, enabled=dtype is not None)
-
-
 def fit(
     job: Job,
     settings: TrainingSettings,
