@@ -1,25 +1,38 @@
-"""Whichever way one installs, one gets the same packages."""
+"""Every way of installing gives the same packages, and the `assay` command."""
 
+import os
 import re
+import shutil
+import subprocess
+import sysconfig
 import tomllib
+import venv
+from pathlib import Path
 
 import pytest
 import yaml
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
-from support.checkout import PROJECT
+from support.checkout import PROJECT, Checkout
 
 PINNED = re.compile(r"^([a-z0-9._-]+)==([^\s;\\]+)", re.MULTILINE)
 CONDA_NAMES = {"pytorch": "torch", "docstring_parser": "docstring-parser"}
 
 
+def pyproject() -> dict:
+    return tomllib.loads((PROJECT / "pyproject.toml").read_text())
+
+
 def project() -> dict:
-    return tomllib.loads((PROJECT / "pyproject.toml").read_text())["project"]
+    return pyproject()["project"]
+
+
+def by_name(requirements: list[str]) -> dict[str, Requirement]:
+    return {canonicalize_name(each.name): each for each in map(Requirement, requirements)}
 
 
 def required() -> dict[str, Requirement]:
-    found = map(Requirement, project()["dependencies"])
-    return {canonicalize_name(requirement.name): requirement for requirement in found}
+    return by_name(project()["dependencies"])
 
 
 def locked() -> dict[str, str]:
@@ -28,13 +41,54 @@ def locked() -> dict[str, str]:
     return dict(PINNED.findall(text))
 
 
-def test_the_conda_environment_asks_for_the_same_packages_as_pyproject() -> None:
+def test_the_conda_environment_requires_the_same_packages_as_pyproject() -> None:
     listed = yaml.safe_load((PROJECT / "environment.yml").read_text())["dependencies"]
+    listed.remove("pip")
     conda = dict(entry.split(" ", 1) for entry in listed)
     assert conda.pop("python") == project()["requires-python"]
     named = {canonicalize_name(CONDA_NAMES.get(name, name)): v for name, v in conda.items()}
-    wanted = {name: requirement.specifier for name, requirement in required().items()}
-    assert {name: Requirement(f"x{v}").specifier for name, v in named.items()} == wanted
+    # The build requirements too, because README installs `assay` without build isolation.
+    expected = required() | by_name(pyproject()["build-system"]["requires"])
+    assert {name: Requirement(f"x{v}").specifier for name, v in named.items()} == {
+        name: requirement.specifier for name, requirement in expected.items()
+    }
+
+
+def like_conda(folder: Path) -> Path:
+    """Return the bin/ of a new environment with all packages of this one except `assay`."""
+    venv.create(folder, with_pip=True)
+    [packages] = folder.glob("lib/python3*/site-packages")
+    for bundled in packages.glob("setuptools*"):  # an older one, up to Python 3.11
+        shutil.rmtree(bundled)
+    for source in Path(sysconfig.get_path("purelib")).iterdir():
+        target = packages / source.name
+        if "assay" in source.name or source.name.startswith("pip"):
+            continue
+        if not target.exists():
+            target.symlink_to(source)
+    return folder / "bin"
+
+
+@pytest.mark.slow
+def test_the_command_works_in_a_conda_environment_after_readmes_lines(tmp_path: Path) -> None:
+    programs, copy = like_conda(tmp_path / "environment"), Checkout.new(tmp_path / "copy")
+    for name in ("pyproject.toml", "README.md"):
+        shutil.copy(PROJECT / name, copy.folder)
+    environment = {k: v for k, v in os.environ.items() if k != "PYTHONPATH"}
+    environment |= {"PATH": f"{programs}:{os.environ['PATH']}", "PIP_NO_INDEX": "1"}
+
+    def run(command: str, folder: Path) -> subprocess.CompletedProcess:
+        return subprocess.run(
+            command, shell=True, cwd=folder, env=environment, capture_output=True, text=True
+        )
+
+    assert not (programs / "assay").exists()
+    [install] = re.findall(r"^ *(pip install .*-e \.)", (PROJECT / "README.md").read_text(), re.M)
+    installed = run(install, copy.folder)
+    assert installed.returncode == 0, installed.stderr
+    assert "usage: assay" in run("assay --help", tmp_path).stdout
+    for command in ("assay plan", "python -m assay plan"):
+        assert "finetune scratch_few" in run(command, copy.folder).stdout
 
 
 @pytest.mark.parametrize("name", sorted(required()))

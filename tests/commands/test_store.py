@@ -39,6 +39,7 @@ def test_the_store_shows_and_removes_runs_that_no_study_uses(
     assert len(list(inside.folder.glob("results/finetune/*/*"))) == 4
 
 
+@pytest.mark.slow
 def test_runs_of_a_value_on_the_command_line_are_used(
     inside: Checkout, assay: Callable[..., str]
 ) -> None:
@@ -61,6 +62,7 @@ def test_a_question_comes_before_a_deletion(copy: Checkout, answer: str) -> None
     assert only(copy, "pretrain/self_supervised/seed0-*")
 
 
+@pytest.mark.slow
 def test_runs_of_a_study_whose_file_is_elsewhere_are_used(
     inside: Checkout, assay: Callable[..., str], tmp_path: Path
 ) -> None:

@@ -14,7 +14,6 @@ from assay.runs import records
 def test_verify_finds_a_number_a_file_and_a_record_that_were_changed(
     inside: Checkout, assay: Callable[..., str]
 ) -> None:
-    inside.snakemake()
     assert "from the 15 runs; the hashes, files, weights and metrics of these are as" in assay(
         "verify"
     )
@@ -34,6 +33,7 @@ def test_verify_finds_a_number_a_file_and_a_record_that_were_changed(
     assert "pretrain/self_supervised/seed0-" in assay("verify", code=1)
 
 
+@pytest.mark.slow
 def test_a_deleted_page_is_reported_and_written_again(
     inside: Checkout, assay: Callable[..., str]
 ) -> None:
