@@ -116,13 +116,13 @@ BROKEN = {
         lambda found: (put("devices", 2)(found), put("compile", "default")(found)),
         "works on one device",
     ),
-    "weights cut for one device": (put("finetune/sharded", True), "write devices: 2"),
+    "weights cut for one device": (put("finetune/fsdp", True), "write devices: 2"),
     "weights cut in half precision": (
         lambda found: (
             put("devices", 2)(found),
             put("device", "gpu")(found),
             put("precision", "16-mixed")(found),
-            put("pretrain/self_supervised/sharded", True)(found),
+            put("pretrain/self_supervised/fsdp", True)(found),
         ),
         "goes with bf16-mixed or 32-true",
     ),
@@ -142,11 +142,11 @@ BROKEN = {
         "did you mean bytes?",
     ),
     "a tokenizer of data that there is not": (
-        put("prepare", {"dataset": {"name": "python_topics"}, "tokenizer": {"of": "broad"}}),
-        "prepare.tokenizer.of: there is no data 'broad'",
+        put("prepare", {"dataset": {"name": "python_topics"}, "tokenizer": {"from": "broad"}}),
+        "prepare.tokenizer.from: there is no data 'broad'",
     ),
     "tokenizers in a circle": (
-        put("prepare", {"dataset": {"name": "python_topics"}, "tokenizer": {"of": "main"}}),
+        put("prepare", {"dataset": {"name": "python_topics"}, "tokenizer": {"from": "default"}}),
         "leads back to itself",
     ),
     "unknown data": (put("experiments/scratch_few/data", "other"), "there is no data 'other'"),
@@ -186,7 +186,7 @@ BROKEN = {
     ),
     "a comparison of other data": (
         lambda found: (
-            found["prepare"].update(further={"more": {"dataset": {"name": "mnist"}}}),
+            found["prepare"].update(additional={"more": {"dataset": {"name": "mnist"}}}),
             found["experiments"]["scratch_few"].update(data="more"),
         ),
         "finetuned_few and scratch_few are tested on other data",
@@ -218,16 +218,16 @@ BROKEN = {
         "takes no such setting; did you mean width?",
     ),
     "other data with the name of the first": (
-        put("prepare/further", {"main": {"dataset": {"name": "digits"}}}),
-        "prepare.further.main: 'main' means something else here",
+        put("prepare/additional", {"default": {"dataset": {"name": "digits"}}}),
+        "prepare.additional.default: 'default' means something else here",
     ),
     "unsafe name of other data": (
-        put("prepare/further", {"a b": {"dataset": {"name": "digits"}}}), "no safe name",
+        put("prepare/additional", {"a b": {"dataset": {"name": "digits"}}}), "no safe name",
     ),
     "a tokenizer of data that has none": (
         put("prepare", {
             "dataset": {"name": "python_functions", "max_length": 8},
-            "tokenizer": {"of": "pictures"},
+            "tokenizer": {"from": "pictures"},
             "additional": {"pictures": {"dataset": {"name": "digits"}}},
         }),
         "pictures has no tokenizer",

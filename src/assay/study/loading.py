@@ -46,7 +46,8 @@ def read(path: Path, changes: dict[str, Any] | None = None) -> Study:
     try:
         source = yaml_source.read(path)
     except yaml_source.SourceError as error:
-        raise StudyError(f"The study cannot run:\n  {path}{error}") from error
+        where = f"{path}, line {error.line}" if error.line else path
+        raise StudyError(f"The study cannot run:\n  {where}: {error}") from error
     study = _merge(source.study, changes)
     problems = [*source.problems, *check(study)]
     if problems:
@@ -174,7 +175,8 @@ def _typed(changes: Any) -> Any:
         return {key: _typed(value) for key, value in changes.items()}
     if isinstance(changes, list):
         return [_typed(value) for value in changes]
-    return yaml_source.value(changes) if isinstance(changes, str) else changes
+    is_json = changes is None or isinstance(changes, bool | int | float)
+    return changes if is_json else yaml_source.value(str(changes))
 
 
 def _message(path: Path, source: Source, changes: dict[str, Any], problems: list) -> str:

@@ -78,6 +78,8 @@ def words(kind: Any) -> str:
 def remedy(value: Any, expected: Iterable[str]) -> str:
     """Return what to write instead of a value of the wrong type; empty where that is unclear."""
     expected = list(expected)
+    if value is None and "a mapping (key: value)" in expected:
+        return ": write {} for one without keys"
     if value is None:
         return ": add a value, or delete the key"
     if "text" in expected and isinstance(value, bool | int | float):
@@ -102,6 +104,7 @@ def nearest(name: str, options: Iterable[str], list_all: bool = True) -> str:
     options = list(options)
     lowered = {option.lower(): option for option in options}
     near = difflib.get_close_matches(str(name).lower(), lowered, n=1, cutoff=0.5)
+    near = near or [option for option in lowered if name and option.startswith(str(name).lower())]
     if near:
         return f"; did you mean {lowered[near[0]]}?"
     return f"; available: {', '.join(sorted(options))}" if options and list_all else ""
@@ -132,7 +135,7 @@ def mismatches(kind: Any, value: Any, unknown: str) -> Problems:
             if kind_of_error == "unexpected_keyword_argument":
                 yield place, unknown + nearest(place[-1], _fields(kind, place[:-1]))
             elif kind_of_error == "missing":
-                yield place, f"is missing: add it ({words(_fields(kind, place[:-1])[place[-1]])})"
+                yield place, f"is missing: add it, {words(_fields(kind, place[:-1])[place[-1]])}"
             elif not _is_of_other_member(place, errors, found):
                 yield place, _explain(_at(value, place), errors)
 

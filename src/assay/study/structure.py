@@ -71,7 +71,7 @@ def plain(value: Any) -> Any:
         items = ((each.name, getattr(value, each.name)) for each in fields(value))
         return {name: plain(item) for name, item in items if item is not None}
     if isinstance(value, dict):
-        return {key: plain(item) for key, item in value.items()}
+        return {str(key): plain(item) for key, item in value.items()}
     if isinstance(value, list):
         return [plain(item) for item in value]
     whole = isinstance(value, float) and value.is_integer()

@@ -96,7 +96,7 @@ def _objective(training: Training) -> Problems:
     name, info = training.objective, training.info
     inputs = signatures.constant(name, "INPUTS", ("image",))
     if info.input not in inputs:
-        what = f"{name} learns from {' or '.join(inputs)}, and {info.title} is {info.input}"
+        what = f"{name} learns from {' or '.join(inputs)} data, and {info.title} is {info.input}"
         yield ("objective", "name"), what
 
 
@@ -110,7 +110,7 @@ def _model(training: Training) -> Problems:
     name, info = training.entry.model["name"], training.info
     inputs = signatures.inputs(name)
     if inputs and info.input not in inputs:
-        what = f"{name} takes {' or '.join(inputs)}, and {info.title} is {info.input}"
+        what = f"{name} takes {' or '.join(inputs)} data, and {info.title} is {info.input}"
         yield ("model", "name"), what
 
 

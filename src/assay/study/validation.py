@@ -35,8 +35,8 @@ def values(study: Any, place: Place = ()) -> Problems:
     if isinstance(study, dict):
         for key, value in study.items():
             if not isinstance(key, str):
-                yield (*place, key), f"the key {shown(key)} is not text: put it in quotes"
-            yield from values(value, (*place, key))
+                yield (*place, str(key)), f"the key {shown(key)} is not text: put it in quotes"
+            yield from values(value, (*place, str(key)))
     elif isinstance(study, list):
         for index, value in enumerate(study):
             yield from values(value, (*place, index))
@@ -46,20 +46,23 @@ def values(study: Any, place: Place = ()) -> Problems:
 
 def names(study: dict[str, Any]) -> Problems:
     """Yield names that cannot be those of folders, or mean something else."""
-    prepare = study.get("prepare")
     sections = {
         ("pretrain",): study.get("pretrain"),
         ("experiments",): study.get("experiments"),
-        ("prepare", "additional"): prepare.get("additional") if isinstance(prepare, dict) else None,
+        ("prepare", "additional"): _mapping(study.get("prepare")).get("additional"),
     }
     for section, named in sections.items():
         seen: dict[str, str] = {}
-        for name in filter(lambda key: isinstance(key, str), named or ()):
+        for name in filter(lambda key: isinstance(key, str), _mapping(named)):
             if what := _name(name, seen.get(name.lower())):
                 yield (*section, name), what
             seen[name.lower()] = name
     if isinstance(study.get("study"), str) and (what := _name(study["study"], None)):
         yield ("study",), what
+
+
+def _mapping(value: Any) -> dict[str, Any]:
+    return value if isinstance(value, dict) else {}
 
 
 def _name(name: str, other: str | None) -> str | None:
@@ -148,7 +151,7 @@ def _unknown(kind: str, name: str) -> str | None:
     if not plugins.CODE.fullmatch(name) and plugins.is_own(kind, name):
         return f"{name!r} is not of the form package.module:name"
     if kind != "model":
-        return f"{name!r}: a {kind} of your own is a file in {folder}: write its name alone"
+        return f"{name!r}: your own {kind} is a file in {folder}: write its name alone"
     if plugins.is_own(kind, name) and not identity.file(first) and not _is_installed(first):
         return f"there is no module {first}: put its file below src/"
     return None

@@ -30,7 +30,15 @@ Loader.add_implicit_resolver(f"{TAG}float", SCIENTIFIC, list("-+.0123456789"))
 
 
 class SourceError(ValueError):
-    """A text that is not a mapping in YAML; the text says why."""
+    """A file that is not a mapping in YAML; the text says why.
+
+    Attributes:
+        line: where, counted from 1; None where no line is to blame.
+    """
+
+    def __init__(self, what: str, line: int | None = None) -> None:
+        super().__init__(what)
+        self.line = line
 
 
 @dataclass
@@ -71,16 +79,18 @@ def parse(text: str) -> Source:
         SourceError: it is not a mapping in YAML.
     """
     try:
+        _check_depth(text)
         loader = Loader(text)
         root = loader.get_single_node()
         found = Source({})
         _Index(found).add(root, (), ())
         found.study = loader.construct_document(root) if root else None
+    except SourceError:
+        raise
     except yaml.YAMLError as error:
         mark = getattr(error, "problem_mark", None)
-        where = f"line {mark.line + 1}: " if mark else ""
         what = getattr(error, "problem", None) or str(error).splitlines()[0]
-        raise SourceError(f"{where}is not valid YAML: {what}") from error
+        raise SourceError(f"is not valid YAML: {what}", mark and mark.line + 1) from error
     except (ValueError, RecursionError) as error:
         raise SourceError(f"is not valid YAML: {error}") from error
     if not isinstance(found.study, dict):
@@ -97,6 +107,17 @@ def value(text: str) -> Any:
         return text
 
 
+def _check_depth(text: str) -> None:
+    """Refuse text that is nested so deeply that the loader in C would run out of stack."""
+    depth = 0
+    for event in yaml.parse(text, Loader):
+        depth += isinstance(event, yaml.CollectionStartEvent)
+        depth -= isinstance(event, yaml.CollectionEndEvent)
+        if depth > DEEPEST:
+            line = event.start_mark.line + 1
+            raise SourceError(f"is nested more than {DEEPEST} levels deep", line)
+
+
 class _Index:
     """Collects lines, and problems that are lost once the YAML is Python objects."""
 
@@ -107,15 +128,8 @@ class _Index:
     def add(self, node: Any, place: Place, within: tuple[Any, ...]) -> None:
         """Add a node and those below it; `within` holds the nodes above it."""
         self.values += 1
-        if node in within:
-            raise SourceError(f"{_dotted(place)}: an alias (*name) refers to what contains it")
-        if node is not None and node.tag not in TAGS:
-            tag = node.tag.replace(TAG, "!!")
-            raise SourceError(f"line {node.start_mark.line + 1}: the tag {tag} is not supported")
-        if self.values > MOST_VALUES:
-            raise SourceError(f"its aliases (*name) expand to more than {MOST_VALUES} values")
-        if len(within) > DEEPEST:
-            raise SourceError(f"{_dotted(place[:3])}: is nested more than {DEEPEST} levels deep")
+        if node is not None and (what := self._unreadable(node, place, within)):
+            raise SourceError(what, node.start_mark.line + 1)
         if isinstance(node, yaml.ScalarNode):
             self._scalar(node, place)
         elif isinstance(node, yaml.SequenceNode):
@@ -124,6 +138,19 @@ class _Index:
                 self.add(item, (*place, index), (*within, node))
         elif isinstance(node, yaml.MappingNode):
             self._mapping(node, place, (*within, node))
+
+    def _unreadable(self, node: Any, place: Place, within: tuple[Any, ...]) -> str | None:
+        """Return why a node cannot be read; None where it can."""
+        where = ".".join(map(str, place[:3])) or "the study"
+        if node in within:
+            return f"{where}: an alias (*name) refers to what contains it"
+        if self.values > MOST_VALUES:
+            return f"aliases (*name) expand to more than {MOST_VALUES} values: write them out"
+        if len(within) > DEEPEST:
+            return f"{where}: is nested more than {DEEPEST} levels deep"
+        if node.tag not in TAGS:
+            return f"{where}: the tag {node.tag.replace(TAG, '!!')} is not supported: delete it"
+        return None
 
     def _scalar(self, node: yaml.ScalarNode, place: Place) -> None:
         if node.tag in (f"{TAG}int", f"{TAG}float") and MISREAD.fullmatch(node.value):
@@ -135,13 +162,9 @@ class _Index:
         for key, value in node.value:
             name, line = key.value, key.start_mark.line + 1
             if not isinstance(name, str):
-                raise SourceError(f"line {line}: a key must be text")
+                raise SourceError("a key must be text", line)
             if name in seen and name != "<<":
                 what = f"is there twice, in lines {seen[name]} and {line}: delete one"
                 self.found.problems.append(((*place, name), what))
             seen[name] = self.found.lines[(*place, name)] = line
             self.add(value, (*place, name), within)
-
-
-def _dotted(place: Place) -> str:
-    return ".".join(map(str, place)) or "the study"
