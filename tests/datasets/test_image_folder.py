@@ -224,15 +224,22 @@ def test_a_folder_of_another_form_is_refused(
     assert all(word in text for word in words), text
 
 
+def test_a_tenth_of_each_class_validates_and_a_tenth_tests_by_default(tmp_path: Path) -> None:
+    folder = write_classes(tmp_path / "own", ("a", "b"), count=10)
+    _, info = image_folder.prepare(folder=folder)
+    assert info.examples == {"train": 16, "validation": 2, "test": 2}
+    assert info.shape == (3, 32, 32)
+
+
 @pytest.mark.parametrize(
     ("settings", "word"),
     [
-        ({}, "set validation_fraction"),
-        ({"validation_fraction": 0.2}, "set test_fraction"),
+        ({"validation_fraction": 0.9}, "leave nothing to train"),
+        ({"test_fraction": 0.9}, "leave nothing to train"),
         ({"validation_fraction": 0.5, "test_fraction": 0.5}, "leave nothing to train"),
     ],
 )
-def test_shares_must_be_told_and_leave_something(tmp_path: Path, settings: dict, word: str) -> None:
+def test_fractions_must_leave_training_examples(tmp_path: Path, settings: dict, word: str) -> None:
     folder = write_classes(tmp_path / "own", ("a", "b"))
     assert word in refused(image_folder.prepare, folder=folder, **WHOLE, **settings)
 

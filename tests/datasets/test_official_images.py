@@ -17,7 +17,7 @@ from support.images import SPLITS, holds, refused
 from assay.data import idx
 from assay.datasets import cifar10, fashion_mnist, mnist
 from assay.runs import identity
-from assay.study import signatures
+from assay.study import plugin_settings, signatures
 
 DATA = os.environ.get("ASSAY_DATA")
 OFFICIAL = {"mnist": mnist, "fashion_mnist": fashion_mnist, "cifar10": cifar10}
@@ -46,7 +46,7 @@ def test_info_is_read_without_the_data(name: str) -> None:
     needed = {"title", "source", "licence", "citation", "sha256", "split", "shape", "classes",
               "class_names", "examples", "labels_per_class"}  # fmt: skip
     assert needed <= stated.to_record().keys()
-    assert signatures.parameters("dataset", name).keys() == {"training_examples"}
+    assert plugin_settings.parameters("dataset", name).keys() == {"training_examples"}
     assert len(stated.class_names) == stated.classes == 10
 
 
@@ -182,7 +182,7 @@ def test_a_batch_of_another_form_is_refused(content: bytes, why: str) -> None:
 
 @pytest.mark.parametrize("name", [*OFFICIAL, "image_folder", "csv_images"])
 def test_a_study_can_set_what_prepare_takes(name: str) -> None:
-    parameters = signatures.parameters("dataset", name)
+    parameters = plugin_settings.parameters("dataset", name)
     module = importlib.import_module(f"assay.datasets.{name}")
     assert parameters.keys() == module.prepare.__kwdefaults__.keys() | {
         key for key, parameter in parameters.items() if parameter.required

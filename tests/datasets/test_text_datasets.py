@@ -26,7 +26,7 @@ from assay.datasets import (
     wikitext2,
 )
 from assay.runs.errors import ExitCode, JobError
-from assay.study import signatures
+from assay.study import plugin_settings, signatures
 
 SPLITS = ("train", "validation", "test")
 NAMES = ("tinyshakespeare", "wikitext2", "python_topics", "python_functions", "text_files",
@@ -78,7 +78,7 @@ def test_what_a_data_set_states_can_be_read_without_it(name: str) -> None:
     info = signatures.info(name)
     assert info.title and info.source and info.licence and info.split
     assert info.is_text != name.endswith("image")
-    assert isinstance(signatures.parameters("dataset", name), dict)
+    assert isinstance(plugin_settings.parameters("dataset", name), dict)
 
 
 def test_tiny_shakespeare_tests_on_what_nanogpt_validates_on() -> None:

@@ -7,6 +7,8 @@ import re
 import shutil
 import time
 from pathlib import Path
+from types import NoneType
+from typing import get_args
 
 import pytest
 from hypothesis import given
@@ -16,7 +18,7 @@ from support.checkout import Checkout
 
 from assay.runs import input_files
 from assay.runs.errors import ExitCode, JobError
-from assay.study import loading, signatures
+from assay.study import loading, plugin_settings
 
 NAMES = st.text("abc", min_size=1, max_size=3)
 
@@ -196,8 +198,10 @@ def own_study(checkout: Checkout, annotation: str) -> dict:
      "'Path | None'"],
 )  # fmt: skip
 def test_a_path_is_one_however_it_is_written(annotation: str) -> None:
-    found = signatures.parameter(ast.parse(annotation, mode="eval").body, None)
-    assert found.type == "Path" and found.nullable == ("None" in annotation or "Opt" in annotation)
+    found = plugin_settings.parameter(ast.parse(annotation, mode="eval").body, None)
+    nullable = "None" in annotation or "Opt" in annotation
+    assert found.is_file
+    assert (NoneType in get_args(found.type)) == nullable
 
 
 def test_a_file_that_a_users_class_takes_counts_for_its_runs(checkout: Checkout) -> None:

@@ -30,7 +30,7 @@ def prepare(
     *,
     file: Path,
     label: str,
-    validation_fraction: Annotated[float, Gt(0), Lt(1)],
+    validation_fraction: Annotated[float, Gt(0), Lt(1)] = 0.1,
     test_fraction: Annotated[float, Gt(0), Lt(1)] | None = None,
     test_file: Path | None = None,
     image: str | None = None,
@@ -38,7 +38,7 @@ def prepare(
     pixels: Annotated[int, Gt(0)] | None = None,
     colour: bool | None = None,
     crop: Literal["center", "none"] | None = None,
-    unreadable: Literal["stop", "skip"],
+    unreadable: Literal["stop", "skip"] = "stop",
 ) -> tuple[dict[str, dict[str, np.ndarray]], DataInfo]:
     """Read images by a table: UTF-8, with commas, and names of columns in the first line.
 

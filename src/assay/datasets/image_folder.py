@@ -25,16 +25,17 @@ SPLIT_NAMES = {
     "validation": "validation", "valid": "validation", "val": "validation",
     "test": "test", "testing": "test",
 }  # fmt: skip
+DEFAULT_FRACTION = 0.1  # of each class, for a split without a folder
 IGNORED = ("Thumbs.db", "desktop.ini", "__MACOSX")  # left by systems, as are names with a dot
 
 
 def prepare(
     *,
     folder: Path,
-    pixels: Annotated[int, Gt(0)],
-    colour: bool,
-    crop: Literal["center", "none"],
-    unreadable: Literal["stop", "skip"],
+    pixels: Annotated[int, Gt(0)] = 32,
+    colour: bool = True,
+    crop: Literal["center", "none"] = "center",
+    unreadable: Literal["stop", "skip"] = "stop",
     validation_fraction: Annotated[float, Gt(0), Lt(1)] | None = None,
     test_fraction: Annotated[float, Gt(0), Lt(1)] | None = None,
 ) -> tuple[dict[str, dict[str, np.ndarray]], DataInfo]:
@@ -52,8 +53,10 @@ def prepare(
             one; `none` keeps all and distorts what is not square.
         unreadable: whether a file that is no picture or a damaged one stops the run, or is left
             out and counted.
-        validation_fraction: of each class; left out where there is a folder `validation`.
-        test_fraction: of each class; left out where there is a folder `test`.
+        validation_fraction: of each class; by default 0.1, or no such setting where there is a
+            folder `validation`.
+        test_fraction: of each class; by default 0.1, or no such setting where there is a folder
+            `test`.
 
     Returns:
         Split -> {`image`: uint8 (n, 1 or 3, pixels, pixels), `label`: int64 (n,)}, and the info.
@@ -103,10 +106,7 @@ def _shares(
             what = f"{shown(folder)}: has a folder for {split}: leave {setting} out"
             raise JobError(what, ExitCode.DATA)
         if split not in fixed:
-            if share is None:
-                what = f"{shown(folder)}: has no folder for {split}: set {setting}, such as 0.1"
-                raise JobError(what, ExitCode.DATA)
-            shares[split] = share
+            shares[split] = DEFAULT_FRACTION if share is None else share
     return shares
 
 

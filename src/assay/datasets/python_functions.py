@@ -36,7 +36,9 @@ FEWEST_LINES = 4  # of a function: a shorter one tells little of where it comes 
 FUNCTIONS = (ast.FunctionDef, ast.AsyncFunctionDef)
 
 
-def prepare(*, max_length: Annotated[int, Gt(0)]) -> tuple[dict[str, dict[str, Any]], DataInfo]:
+def prepare(
+    *, max_length: Annotated[int, Gt(0)] = 256
+) -> tuple[dict[str, dict[str, Any]], DataInfo]:
     """Read the functions and methods of eight packages; those inside others come with them.
 
     Args:

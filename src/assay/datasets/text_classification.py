@@ -24,8 +24,8 @@ def prepare(
     file: Path,
     text: str,
     label: str,
-    max_length: Annotated[int, Gt(0)],
-    validation_fraction: Annotated[float, Gt(0), Lt(1)],
+    max_length: Annotated[int, Gt(0)] = 256,
+    validation_fraction: Annotated[float, Gt(0), Lt(1)] = 0.1,
     test_fraction: Annotated[float, Gt(0), Lt(1)] | None = None,
     test_file: Path | None = None,
 ) -> tuple[dict[str, dict[str, Any]], DataInfo]:

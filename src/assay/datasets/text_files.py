@@ -45,8 +45,8 @@ class Documents:
 def prepare(
     *,
     files: Path,
-    validation_fraction: Annotated[float, Gt(0), Lt(1)],
-    test_fraction: Annotated[float, Gt(0), Lt(1)],
+    validation_fraction: Annotated[float, Gt(0), Lt(1)] = 0.1,
+    test_fraction: Annotated[float, Gt(0), Lt(1)] = 0.1,
 ) -> dict[str, dict[str, Any]]:
     """Find texts in UTF-8; a file is a document. Ends of lines become line feeds.
 

@@ -38,8 +38,8 @@ def _stage(inputs: int, outputs: int, stride: int) -> nn.Module:
 def build(
     info: DataInfo,
     *,
-    width: Annotated[int, Gt(0), Le(4096)],
-    features: Annotated[int, Gt(0), Le(4096)],
+    width: Annotated[int, Gt(0), Le(4096)] = 32,
+    features: Annotated[int, Gt(0), Le(4096)] = 128,
 ) -> nn.Module:
     """Build the backbone for images of shape `info.shape`.
 

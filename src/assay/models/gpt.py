@@ -195,13 +195,13 @@ def apply_rope(x: Tensor, cosine: Tensor, sine: Tensor) -> Tensor:
 def build(
     info: DataInfo,
     *,
-    layers: Annotated[int, Gt(0), Le(1024)],
-    heads: Annotated[int, Gt(0)],
-    width: Annotated[int, Gt(0), Le(65536)],
-    context_length: Annotated[int, Gt(0)],
-    positions: Literal["rotary", "learned"],
-    dropout: Annotated[float, Ge(0), Lt(1)],
-    tie_embeddings: bool,
+    layers: Annotated[int, Gt(0), Le(1024)] = 6,
+    heads: Annotated[int, Gt(0)] = 6,
+    width: Annotated[int, Gt(0), Le(65536)] = 384,
+    context_length: Annotated[int, Gt(0)] = 256,
+    positions: Literal["rotary", "learned"] = "rotary",
+    dropout: Annotated[float, Ge(0), Lt(1)] = 0.0,
+    tie_embeddings: bool = True,
 ) -> nn.Module:
     """Build the backbone for texts with the vocabulary size of `info`.
 

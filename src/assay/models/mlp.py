@@ -1,6 +1,7 @@
 """Multilayer perceptron (MLP) on the pixels of an image."""
 
 import math
+from collections.abc import Sequence
 from itertools import pairwise
 from typing import Literal
 
@@ -15,7 +16,7 @@ ACTIVATIONS = {"relu": nn.ReLU, "gelu": nn.GELU}
 class MLP(nn.Module):
     """Images (n, channels, height, width) -> features (n, last of `widths`)."""
 
-    def __init__(self, inputs: int, widths: list[int], activation: type[nn.Module]) -> None:
+    def __init__(self, inputs: int, widths: Sequence[int], activation: type[nn.Module]) -> None:
         super().__init__()
         self.features = widths[-1]
         self.blocks = nn.Sequential(
@@ -29,7 +30,12 @@ class MLP(nn.Module):
         return self.blocks(images.flatten(1))
 
 
-def build(info: DataInfo, *, widths: list[int], activation: Literal["relu", "gelu"]) -> nn.Module:
+def build(
+    info: DataInfo,
+    *,
+    widths: Sequence[int] = (512, 512),
+    activation: Literal["relu", "gelu"] = "relu",
+) -> nn.Module:
     """Build the backbone for images of shape `info.shape`.
 
     Args:

@@ -74,8 +74,8 @@ def _stage(inputs: int, outputs: int, pool: bool = False) -> nn.Module:
 def build(
     info: DataInfo,
     *,
-    width: Annotated[int, Gt(0), Le(4096)],
-    features: Annotated[int, Gt(0), Le(4096)],
+    width: Annotated[int, Gt(0), Le(4096)] = 64,
+    features: Annotated[int, Gt(0), Le(4096)] = 512,
 ) -> nn.Module:
     """Build the backbone for images of shape `info.shape`.
 

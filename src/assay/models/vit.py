@@ -150,11 +150,11 @@ def sine_cosine_positions(rows: int, columns: int, width: int) -> Tensor:
 def build(
     info: DataInfo,
     *,
-    patch_pixels: Annotated[int, Gt(0)],
-    layers: Annotated[int, Gt(0), Le(1024)],
-    heads: Annotated[int, Gt(0)],
-    width: Annotated[int, Gt(0), Le(16384)],
-    pool: Literal["mean", "token"],
+    patch_pixels: Annotated[int, Gt(0)] = 4,
+    layers: Annotated[int, Gt(0), Le(1024)] = 12,
+    heads: Annotated[int, Gt(0)] = 3,
+    width: Annotated[int, Gt(0), Le(16384)] = 192,
+    pool: Literal["mean", "token"] = "token",
 ) -> nn.Module:
     """Build the backbone for images of shape `info.shape`.
 

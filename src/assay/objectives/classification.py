@@ -40,8 +40,8 @@ class Classification(pl.LightningModule):
         backbone: nn.Module,
         info: DataInfo,
         *,
-        label_smoothing: Annotated[float, Ge(0), Lt(1)],
-        augmentation: Annotated[float, Ge(0)],
+        label_smoothing: Annotated[float, Ge(0), Lt(1)] = 0.0,
+        augmentation: Annotated[float, Ge(0)] = 0.0,
         horizontal_flip: bool = False,
         random_crop_padding: Annotated[int, Ge(0)] = 0,
     ) -> None:

@@ -34,11 +34,11 @@ class MaskedAutoencoder(pl.LightningModule):
         backbone: nn.Module,
         info: DataInfo,
         *,
-        masked_fraction: Annotated[float, Gt(0), Lt(1)],
-        decoder_layers: Annotated[int, Gt(0)],
-        decoder_heads: Annotated[int, Gt(0)],
-        decoder_width: Annotated[int, Gt(0)],
-        normalised: bool,
+        masked_fraction: Annotated[float, Gt(0), Lt(1)] = 0.75,
+        decoder_layers: Annotated[int, Gt(0)] = 8,
+        decoder_heads: Annotated[int, Gt(0)] = 16,
+        decoder_width: Annotated[int, Gt(0)] = 512,
+        normalised: bool = True,
     ) -> None:
         """Put a decoder behind a backbone.
 

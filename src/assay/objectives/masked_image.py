@@ -30,9 +30,9 @@ class MaskedImage(pl.LightningModule):
         backbone: nn.Module,
         info: DataInfo,
         *,
-        patch_pixels: Annotated[int, Gt(0)],
-        masked_fraction: Annotated[float, Gt(0), Lt(1)],
-        hidden_features: Annotated[int, Gt(0)],
+        patch_pixels: Annotated[int, Gt(0)] = 4,
+        masked_fraction: Annotated[float, Gt(0), Lt(1)] = 0.6,
+        hidden_features: Annotated[int, Gt(0)] = 256,
     ) -> None:
         """Put a decoder on a backbone.
 

@@ -32,9 +32,9 @@ class Simclr(pl.LightningModule):
         backbone: nn.Module,
         info: DataInfo,
         *,
-        embedding: Annotated[int, Gt(0)],
-        temperature: Annotated[float, Gt(0)],
-        augmentation: Annotated[float, Gt(0)],
+        embedding: Annotated[int, Gt(0)] = 128,
+        temperature: Annotated[float, Gt(0)] = 0.5,
+        augmentation: Annotated[float, Gt(0)] = 1.0,
         horizontal_flip: bool = False,
         random_crop_padding: Annotated[int, Ge(0)] = 0,
     ) -> None:

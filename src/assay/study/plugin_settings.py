@@ -26,6 +26,7 @@ TYPES = {
     "str": str,
     "bool": bool,
     "list": list[Any],
+    "Sequence": list[Any],
     "dict": dict[str, Any],
     "Path": UserFile,
 }
@@ -116,19 +117,22 @@ def completed(kind: str, settings: Any) -> Any:
 
 def parameter(annotation: ast.expr | None, default: ast.expr | None) -> Parameter:
     """Read a parameter from the text of its annotation and default."""
+    kind = type_of(annotation)
     if default is None:
-        return Parameter(type_of(annotation), required=True)
+        return Parameter(kind, required=True)
     with suppress(ValueError):
         value = ast.literal_eval(default)
+        value = list(value) if isinstance(value, tuple) and get_origin(kind) is list else value
         if _is_json(value):
-            return Parameter(type_of(annotation), required=False, default=plain(value))
-    return Parameter(type_of(annotation), required=False)
+            return Parameter(kind, required=False, default=plain(value))
+    return Parameter(kind, required=False)
 
 
 def _is_json(value: Any) -> bool:
-    if isinstance(value, list | dict):
-        entries = value.values() if isinstance(value, dict) else value
-        return all(map(_is_json, entries))
+    if isinstance(value, list):
+        return all(map(_is_json, value))
+    if isinstance(value, dict):
+        return all(isinstance(key, str) and _is_json(item) for key, item in value.items())
     return value is None or isinstance(value, str | int | float | bool)
 
 
@@ -163,7 +167,8 @@ def _generic(name: str, inner: list[ast.expr]) -> Any:
         return _union(k if k is NoneType or not bounds else Annotated[(k, *bounds)] for k in kinds)
     if name in ("Union", "Optional"):
         return _union([*map(type_of, inner), *([NoneType] if name == "Optional" else [])])
-    return list[type_of(inner[0])] if name == "list" else TYPES.get(name, Any)
+    is_list = name in ("list", "Sequence")
+    return list[type_of(inner[0])] if is_list else TYPES.get(name, Any)
 
 
 def _bound(node: ast.expr) -> Any:

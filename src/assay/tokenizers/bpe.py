@@ -12,7 +12,7 @@ from assay.runs.errors import ExitCode, JobError
 FEWEST_OCCURRENCES = 2  # of a pair that is merged: what occurs once says nothing of other texts
 
 
-def train(texts: Iterable[str], *, vocab_size: Annotated[int, Ge(258)]) -> Tokenizer:
+def train(texts: Iterable[str], *, vocab_size: Annotated[int, Ge(258)] = 4096) -> Tokenizer:
     """Merge the most frequent pair of tokens until the vocabulary is full.
 
     Sennrich et al., Neural machine translation of rare words with subword units, 2016; on bytes
