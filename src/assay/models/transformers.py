@@ -1,6 +1,6 @@
 """Language models and text encoders of the library transformers: `transformers:gpt2`.
 
-Wolf et al., Transformers: state-of-the-art natural language processing (2020).
+Source: Wolf et al., Transformers: state-of-the-art natural language processing (2020).
 """
 
 from pathlib import Path
@@ -10,15 +10,15 @@ import torch
 from torch import Tensor, nn
 
 from assay.data import hub_files
-from assay.nn import user_modules
+from assay.nn.user_modules import feature_length, find_blocks, one_line, user_error
 from assay.runs.data_info import DataInfo
 from assay.runs.errors import ExitCode, JobError
 
 INPUTS = ("text",)
 FILES = ("*.json", "*.safetensors")
-TRIAL = 8  # tokens on which a network is tried
-FAULTS = (OSError, ValueError, KeyError, TypeError, RuntimeError, AttributeError, ImportError,
-          AssertionError)  # fmt: skip
+CHECKED_TOKENS = 8
+LIBRARY_ERRORS = (OSError, ValueError, KeyError, TypeError, RuntimeError, AttributeError,
+                  ImportError, AssertionError)  # fmt: skip
 
 
 class TextNetwork(nn.Module):
@@ -26,9 +26,9 @@ class TextNetwork(nn.Module):
 
     Attributes:
         features: length of a token's feature vector.
-        context_length: the longest sequence.
-        blocks: the layers, from input to output.
-        VOCABULARY_WEIGHTS: names of the parameters that have a row for each token.
+        context_length: maximum number of tokens in a sequence.
+        blocks: the transformer layers, from input to output.
+        VOCABULARY_WEIGHTS: names of the weights that have a row for each token.
     """
 
     def __init__(
@@ -38,13 +38,13 @@ class TextNetwork(nn.Module):
         self.network = network
         self.padding = info.padding
         self.is_causal = network.get_output_embeddings() is not None
-        self.context_length = _context(network, context_length, self.padding, name)
+        self.context_length = _context_length(network, context_length, self.padding, name)
         self.VOCABULARY_WEIGHTS = _vocabulary_weights(network)
-        self.features = user_modules.feature_length(self, info, name)
+        self.features = feature_length(self, info, name)
 
     def forward(self, tokens: Tensor) -> Tensor:
-        # A causal network does not see the padding, which comes last. Another one has to be told;
-        # of a text that is empty it sees one token, for of none there is no mean.
+        # A causal network does not attend to padding, which comes last; an encoder needs a mask. Of
+        # an empty text it attends to one token, because attention to none is NaN.
         mask = None
         if not self.is_causal and self.padding is not None:
             mask = (tokens != self.padding).long()
@@ -55,10 +55,10 @@ class TextNetwork(nn.Module):
 
     @property
     def blocks(self) -> list[nn.Module]:
-        return user_modules.find_blocks(self.network)
+        return find_blocks(self.network)
 
     def __getattr__(self, name: str) -> Any:
-        if name == "logits" and self.is_causal:  # an encoder has none, and objectives ask for it
+        if name == "logits" and self.is_causal:  # encoders have none, and objectives check for it
             return super().__getattr__("network").get_output_embeddings().forward
         return super().__getattr__(name)
 
@@ -75,46 +75,49 @@ def build(
     context_length: int | None = None,
     attention: Literal["sdpa", "eager"] | None = None,
 ) -> nn.Module:
-    """Build a network of transformers; without weights or configuration, its default one.
+    """Build a network of transformers, by default its default configuration with random weights.
 
-    Pretrained weights mean something to the tokens that they were trained on alone: choose the
+    Pretrained weights are only meaningful with the tokenizer of their training: choose the
     tokenizer `transformers` with the same folder.
 
     Args:
-        info: what the data set states about itself.
-        target: a kind of network that transformers knows (`gpt2`, `bert`), or with `pretrained` a
-            repository of the hub (`openai-community/gpt2`).
-        pretrained: whether to take configuration and weights from the hub.
-        revision: the commit of the hub's repository; needed with `pretrained`.
-        weights: a folder that `save_pretrained` has written instead.
-        configuration: the configuration of a network with random weights: a JSON file, or a folder
-            with `config.json`.
+        info: of the data set and its tokenizer.
+        target: a model type of transformers (`gpt2`, `bert`), or with `pretrained` a repository of
+            the Hugging Face hub (`openai-community/gpt2`).
+        pretrained: whether to download configuration and weights from the hub.
+        revision: commit of the hub's repository; required with `pretrained`.
+        weights: a folder written by `save_pretrained` instead.
+        configuration: configuration of a network with random weights: a JSON file, or a folder with
+            `config.json`.
         arguments: changes to the configuration, such as `{n_layer: 2, n_head: 2, n_embd: 64}`.
-        context_length: the longest sequence; as long as the network allows, if left out.
-        attention: how transformers computes attention; `sdpa` where it can, if left out.
+        context_length: maximum number of tokens in a sequence; by default the network's maximum.
+        attention: implementation of attention; by default `sdpa` if the network supports it.
 
     Raises:
-        JobError: transformers is missing, or a file, or the network does not fit the data.
+        JobError: transformers is not installed, a file is missing, or the network does not fit the
+            data.
     """
     name = f"transformers:{target}"
     if not info.is_text:
-        raise user_modules.user_error(name, "takes text, and this data set holds images")
+        raise user_error(name, "needs text, but the data set holds images")
     if sum(map(bool, (pretrained, weights, configuration))) > 1:
-        raise user_modules.user_error(
-            name, "pretrained, weights and configuration exclude each other: give one"
+        raise user_error(
+            name, "pretrained, weights and configuration exclude each other: choose one"
         )
-    _library(name)
+    _import_transformers(name)
     if pretrained:
         weights = hub_files.fetch(name, target, revision, FILES)
     config = _configuration(name, weights or configuration, target, arguments or {})
     network = _network(name, config, weights, info, attention)
-    _fit_vocabulary(network, info)
+    if info.vocab_size > network.get_input_embeddings().num_embeddings:
+        network.resize_token_embeddings(info.vocab_size, mean_resizing=False)
     backbone = TextNetwork(network, info, context_length, name)
-    _try(backbone, info, name)
+    if backbone.is_causal:
+        _check_causal(backbone, info.vocab_size, name)
     return backbone
 
 
-def _library(name: str) -> Any:
+def _import_transformers(name: str) -> None:
     try:
         import transformers
     except ImportError as error:
@@ -122,136 +125,114 @@ def _library(name: str) -> Any:
         raise JobError(what, ExitCode.CODE) from error
     transformers.logging.set_verbosity_error()
     transformers.logging.disable_progress_bar()
-    return transformers
 
 
 def _configuration(name: str, path: Path | None, target: str, arguments: dict[str, Any]) -> Any:
     from transformers import CONFIG_MAPPING, AutoConfig
 
     if path is None and target not in CONFIG_MAPPING:
-        raise user_modules.user_error(
-            name,
-            f"{target} is no kind of network that transformers knows: give `pretrained: true`, "
-            "`weights` or `configuration`",
-        )
+        what = f"{target} is not a model type of transformers"
+        raise user_error(name, f"{what}: set `pretrained: true`, `weights` or `configuration`")
+    load, source = (
+        (AutoConfig.from_pretrained, str(path)) if path else (AutoConfig.for_model, target)
+    )
     try:
-        found = AutoConfig.from_pretrained(str(path)) if path else AutoConfig.for_model(target)
-        if target in CONFIG_MAPPING and found.model_type != target:
-            raise user_modules.user_error(
-                name, f"{path} holds a network of kind {found.model_type}: name it so"
-            )
-        for key in arguments:
-            if not hasattr(found, key):
-                known = ", ".join(sorted(k for k in found.to_dict() if not k.startswith("_")))
-                raise user_modules.user_error(
-                    name, f"its configuration has no {key}; it has {known}"
-                )
-        if not arguments:
-            return found
-        if path:
-            return AutoConfig.from_pretrained(str(path), **arguments)
-        return AutoConfig.for_model(target, **arguments)
-    except FAULTS as error:
-        what = f"{name}: {path or 'these arguments'}: no valid configuration: {_line(error)}"
+        config = load(source)
+        unknown = [key for key in arguments if not hasattr(config, key)]
+        if arguments and not unknown:
+            config = load(source, **arguments)
+    except LIBRARY_ERRORS as error:
+        what = f"{name}: {path or 'these arguments'}: not a valid configuration: {one_line(error)}"
         raise JobError(what, ExitCode.DATA) from error
+    if target in CONFIG_MAPPING and config.model_type != target:
+        what = f"{path} holds a network of type {config.model_type}"
+        raise user_error(name, f"{what}: write transformers:{config.model_type}")
+    if unknown:
+        known = ", ".join(sorted(key for key in config.to_dict() if not key.startswith("_")))
+        raise user_error(name, f"its configuration has no {unknown[0]}; it has {known}")
+    return config
 
 
 def _network(
-    name: str, config: Any, weights: Path | None, info: DataInfo, attention: str
+    name: str, config: Any, weights: Path | None, info: DataInfo, attention: str | None
 ) -> nn.Module:
+    """Create a network, with the weights of a folder or with random ones, in training mode."""
     from transformers import AutoModel, AutoModelForCausalLM
     from transformers.models.auto import modeling_auto
 
     if config.is_encoder_decoder:
-        raise user_modules.user_error(
-            name, "is made of an encoder and a decoder, which is not supported"
-        )
+        raise user_error(name, "is an encoder-decoder model, which is not supported")
     config.use_cache = False
     causal = modeling_auto.MODEL_FOR_CAUSAL_LM_MAPPING_NAMES
     masked = modeling_auto.MODEL_FOR_MASKED_LM_MAPPING_NAMES
     is_causal = config.model_type in causal and config.model_type not in masked
-    kind = AutoModelForCausalLM if is_causal else AutoModel
-    if not is_causal and info.max_length is None:
-        raise user_modules.user_error(
-            name, "sees a whole text at once: it cannot tell the next token"
-        )
+    if not is_causal and info.is_stream:
+        raise user_error(name, "is an encoder, which cannot predict the next token")
+    auto_class = AutoModelForCausalLM if is_causal else AutoModel
     options = {"attn_implementation": attention, "dtype": torch.float32}
     try:
         if weights is None:
             config.vocab_size = info.vocab_size
-            for key, value in (("pad", info.padding), ("eos", info.end_of_text)):
-                setattr(config, f"{key}_token_id", value)
-            config.bos_token_id = config.eos_token_id
-            network = kind.from_config(config, **options)
+            config.pad_token_id = info.padding
+            config.bos_token_id = config.eos_token_id = info.end_of_text
+            network = auto_class.from_config(config, **options)
         else:
-            network, found = kind.from_pretrained(
+            network, loading = auto_class.from_pretrained(
                 str(weights), config=config, output_loading_info=True, **options
             )
-            _complete(name, weights, found)
-    except FAULTS as error:
-        raise user_modules.user_error(name, f"cannot be made: {_line(error)}") from error
+            _check_loaded(name, weights, loading)
+    except LIBRARY_ERRORS as error:
+        raise user_error(name, f"cannot be built: {one_line(error)}") from error
     if getattr(network, "pooler", None) is not None:
-        network.pooler = None  # what it gives is not used
+        network.pooler = None  # its output is not used
     return network.train()
 
 
-def _complete(name: str, weights: Path, found: dict[str, Any]) -> None:
-    """Each weight must have come from the file, a pooler apart; what else it holds is dropped."""
-    missing = sorted(each for each in found["missing_keys"] if "pooler" not in each)
-    if missing or found["mismatched_keys"]:
-        wrong = ", ".join([*missing, *map(str, sorted(found["mismatched_keys"]))])[:300]
+def _check_loaded(name: str, weights: Path, loading: dict[str, Any]) -> None:
+    """Check that the folder holds every weight except a pooler's; it may hold others."""
+    missing = sorted(each for each in loading["missing_keys"] if "pooler" not in each)
+    if missing or loading["mismatched_keys"]:
+        wrong = ", ".join([*missing, *map(str, sorted(loading["mismatched_keys"]))])[:300]
         raise JobError(f"{name}: {weights} does not hold its weights: {wrong}", ExitCode.DATA)
 
 
-def _fit_vocabulary(network: nn.Module, info: DataInfo) -> None:
-    """Give tokens that the weights do not know rows of their own, at random."""
-    if info.vocab_size > network.get_input_embeddings().num_embeddings:
-        network.resize_token_embeddings(info.vocab_size, mean_resizing=False)
-
-
-def _context(network: nn.Module, wanted: int | None, padding: int | None, name: str) -> int:
-    longest = getattr(network.config, "max_position_embeddings", None)
+def _context_length(
+    network: nn.Module, requested: int | None, padding: int | None, name: str
+) -> int:
+    """Return the requested maximum sequence length, or the network's."""
+    limit = getattr(network.config, "max_position_embeddings", None)
     for path, module in network.named_modules():
-        # RoBERTa counts positions from the id of the padding on.
-        first = getattr(module, "padding_idx", None)
-        if path.endswith("position_embeddings") and first is not None:
-            longest = module.num_embeddings - first - 1
-            if padding != first:
-                what = f"needs {first} as the id of the padding, and the tokenizer has {padding}"
-                raise user_modules.user_error(
-                    name, f"{what}: use the tokenizer that it was trained with"
-                )
-    if wanted is None and longest is None:
-        raise user_modules.user_error(
-            name, "sets no limit on the length of a text: set `context_length`"
-        )
-    if wanted is not None and not 0 < wanted <= (longest or wanted):
-        raise user_modules.user_error(
-            name, f"context_length: {wanted} is not from 1 to {longest}, its longest text"
-        )
-    return wanted or longest
+        padding_index = getattr(module, "padding_idx", None)
+        if path.endswith("position_embeddings") and padding_index is not None:
+            # RoBERTa numbers positions from its padding id + 1.
+            limit = module.num_embeddings - padding_index - 1
+            if padding != padding_index:
+                what = f"needs padding id {padding_index}, but the tokenizer has {padding}"
+                raise user_error(name, f"{what}: use the tokenizer of its training")
+    if requested is None and limit is None:
+        raise user_error(name, "has no maximum sequence length: set `context_length`")
+    if requested is not None and not 0 < requested <= (limit or requested):
+        raise user_error(name, f"context_length: {requested} is not from 1 to {limit}, its maximum")
+    return requested or limit
 
 
 def _vocabulary_weights(network: nn.Module) -> tuple[str, ...]:
-    """Names of the input and output embeddings, and of the latter's bias."""
-    holders = [network.get_input_embeddings(), network.get_output_embeddings()]
-    own_weights = {id(each) for holder in holders if holder for each in holder.parameters()}
+    """Return the names of the weights of the input and output embeddings."""
+    layers = [network.get_input_embeddings(), network.get_output_embeddings()]
+    weights = {id(weight) for layer in layers if layer for weight in layer.parameters()}
     named = network.named_parameters(remove_duplicate=False)
-    return tuple(f"network.{key}" for key, each in named if id(each) in own_weights)
+    return tuple(f"network.{name}" for name, weight in named if id(weight) in weights)
 
 
-def _try(backbone: TextNetwork, info: DataInfo, name: str) -> None:
-    """Hold a language model against what `logits` and causality promise.
+def _check_causal(backbone: TextNetwork, vocab_size: int, name: str) -> None:
+    """Check that a language model is causal and that its logits are one layer on its features.
 
     Raises:
-        JobError: it has more than a layer between features and logits, or sees what comes after a
-            token.
+        JobError: it is not.
     """
-    if not backbone.is_causal:
-        return
-    tokens = torch.arange(min(TRIAL, backbone.context_length))[None] % info.vocab_size
+    tokens = torch.arange(min(CHECKED_TOKENS, backbone.context_length))[None] % vocab_size
     changed = tokens.clone()
-    changed[0, -1] = (changed[0, -1] + 1) % info.vocab_size
+    changed[0, -1] = (changed[0, -1] + 1) % vocab_size
     was_training = backbone.training
     with torch.no_grad():
         features, other = backbone.eval()(tokens), backbone(changed)
@@ -259,14 +240,6 @@ def _try(backbone: TextNetwork, info: DataInfo, name: str) -> None:
         agree = torch.allclose(backbone.logits(features), expected, rtol=1e-3, atol=1e-3)
     backbone.train(was_training)
     if not torch.allclose(features[:, :-1], other[:, :-1], rtol=1e-3, atol=1e-4):
-        raise user_modules.user_error(
-            name, "sees what comes after a token: it is no causal language model"
-        )
+        raise user_error(name, "is not causal: its features depend on later tokens")
     if not agree:
-        raise user_modules.user_error(
-            name, "does more to its logits than one layer, which is not supported"
-        )
-
-
-def _line(error: BaseException) -> str:
-    return " ".join(str(error).split())[:300]
+        raise user_error(name, "computes its logits with more than one layer: not supported")

@@ -75,7 +75,7 @@ class Lightning(pl.LightningModule):
         user_class = _user_class(module)
         required = (arguments or {}) | ({network: backbone} if network else {})
         accepted = user_modules.bind_arguments(user_class, required, {"info": info}, module)
-        # not super().__init__: then `save_hyperparameters()` would also save this method's arguments
+        # not super().__init__: `save_hyperparameters()` would then save this method's arguments too
         user_class.__init__(self, **accepted)
         self._set_up(info, batch, monitor, mode, module)
         if part or network:
