@@ -44,7 +44,7 @@ JOB = """
 import os, sys, time
 from assay.devices import leases
 number, seconds, output = int(sys.argv[1]), float(sys.argv[2]), sys.argv[3]
-held = leases.take(number, 1, lambda words: None, lambda: None)
+held = leases.acquire_gpus(number, 1, lambda words: None, lambda: None)
 def note(what):
     with open("../held.txt", "a") as file:
         file.writelines(f"{time.monotonic()} {what} {uuid} {os.getpid()}\\n" for uuid in held)

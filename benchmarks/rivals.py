@@ -123,7 +123,7 @@ def ours(task: Training) -> Outcome:
     """Assay's own way to fit."""
     with tempfile.TemporaryDirectory() as folder:
         execution = Execution(progress_seconds=0, intervals=task.rounds)
-        job = Job("finetune", task.settings, {}, SEED, Path(folder, "run"), execution)
+        job = Job.open("finetune", task.settings, {}, SEED, Path(folder, "run"), execution)
         settings = TrainingSettings.from_dict(task.settings)
         fit.fit(job, settings, task.module(), task.train, task.validation)
         with Path(folder, "run", artifacts.HISTORY).open() as file:

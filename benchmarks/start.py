@@ -1,4 +1,4 @@
-"""Seconds from a job's start to its first training step, warm and cold, against bare imports.
+"""Seconds from a job's start to its first training step, forked and in a new process, against bare imports.
 
 Usage: python benchmarks/start.py [rounds]; writes benchmarks/results/start.csv.
 
@@ -36,7 +36,7 @@ def imported(name: str) -> float:
     return time.perf_counter() - begun
 
 
-def job(run: Run, output: str, data: str, warmed: bool) -> float:
+def job(run: Run, output: str, data: str, forked: bool) -> float:
     """Seconds from the start of a job to its first step."""
     command = [
         sys.executable,
@@ -47,7 +47,7 @@ def job(run: Run, output: str, data: str, warmed: bool) -> float:
         run.settings_json,
     ]
     command += ["--seed", str(run.seed), "--data", data, "--output", output]
-    environment = {k: v for k, v in os.environ.items() if warmed or k != launch.WARM}
+    environment = {k: v for k, v in os.environ.items() if forked or k != launch.FORK_SERVER}
     begun = time.perf_counter()
     subprocess.run(command, check=True, env=environment, capture_output=True)
     wall = time.perf_counter() - begun
@@ -56,7 +56,7 @@ def job(run: Run, output: str, data: str, warmed: bool) -> float:
 
 
 def main(rounds: int) -> None:
-    """Prepare the data, start a warm parent, take turns, and print medians."""
+    """Prepare the data, start a fork server, take turns, and print medians."""
     os.environ |= {"PYTHONPATH": str(PROJECT / "src"), "OMP_NUM_THREADS": "1"}
     os.environ[supervision.PARENT] = supervision.mark(os.getpid())
     runs = Plan(loading.read(PROJECT / "config.yaml", {"device": "cpu"})).runs
@@ -65,13 +65,13 @@ def main(rounds: int) -> None:
         data = f"{folder}/data"
         command = [sys.executable, "-m", "assay.prepare", "--settings", prepare.settings_json]
         subprocess.run([*command, "--output", data], check=True, capture_output=True)
-        os.environ[launch.WARM] = forkserver.launch()
-        job(finetune, f"{folder}/first/seed0", data, warmed=True)
+        os.environ[launch.FORK_SERVER] = forkserver.start()
+        job(finetune, f"{folder}/first/seed0", data, forked=True)
         variants: dict[str, Callable[[int], float]] = {
             "import pytorch_lightning": lambda n: imported("pytorch_lightning"),
             "import torch": lambda n: imported("torch"),
-            "a job, cold": lambda n: job(finetune, f"{folder}/cold{n}/seed0", data, False),
-            "a job, warm": lambda n: job(finetune, f"{folder}/warm{n}/seed0", data, True),
+            "a job in a new process": lambda n: job(finetune, f"{folder}/new{n}/seed0", data, False),
+            "a forked job": lambda n: job(finetune, f"{folder}/forked{n}/seed0", data, True),
         }
         found = [{name: take(n) for name, take in variants.items()} for n in range(rounds)]
     rows = []

@@ -2,7 +2,8 @@
 
 import os
 import shutil
-from collections.abc import Callable
+import subprocess
+from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
 
@@ -11,7 +12,7 @@ os.environ["OMP_NUM_THREADS"] = "1"  # of torch here: tests run side by side, an
 import pytest
 from support import fake_nvml
 from support.checkout import Checkout, once, tiny_study
-from support.workflows import long_study
+from support.workflows import BUSY, long_study
 
 
 @pytest.fixture
@@ -42,6 +43,15 @@ def long(checkout: Checkout) -> Checkout:
     """A fresh copy of the project with a study that trains for several seconds."""
     checkout.write_study(long_study())
     return checkout
+
+
+@pytest.fixture
+def hog() -> Iterator[subprocess.Popen]:
+    """A process that keeps a core busy."""
+    process = subprocess.Popen(BUSY)
+    yield process
+    process.kill()
+    process.wait()
 
 
 @pytest.fixture(scope="session")

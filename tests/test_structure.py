@@ -26,14 +26,14 @@ def test_a_report_and_a_plan_need_no_torch(module: str) -> None:
 
 @pytest.mark.parametrize("stage", STAGES)
 def test_stages_meet_in_files_alone(stage: str) -> None:
-    imported = identity.code(f"assay.{stage}")
+    imported = identity.code_hashes(f"assay.{stage}")
     others = {f"assay/{other}.py" for other in STAGES if other != stage}
     assert not others & imported.keys()
 
 
 @pytest.mark.parametrize("stage", STAGES[1:4])
 def test_training_does_not_import_what_plans_or_shows(stage: str) -> None:
-    imported = identity.code(f"assay.{stage}")
+    imported = identity.code_hashes(f"assay.{stage}")
     for module in ("plan", "study", "signatures", "figures", "tables", "progress", "statistics"):
         assert f"assay/{module}.py" not in imported
 

@@ -78,7 +78,7 @@ def write(plan: Plan, output: Path, digest: str | None, partial: bool) -> None:
                 "environment": environment,
             },
         )
-        records.redate(map(Path, found.records))
+        records.clamp_mtimes(map(Path, found.records))
 
 
 def _page(found: tables.Tables, drawn: list[dict[str, str]]) -> str:
@@ -105,7 +105,7 @@ def _page(found: tables.Tables, drawn: list[dict[str, str]]) -> str:
         other_data=others,
         monitored=_monitored(found),
         generated=_generated(found),
-        clocks=ledger.WORDS,
+        clocks=ledger.DESCRIPTIONS,
         no_energy=_no_energy(found),
         taken=_taken(formatting.summary(found)),
         style=(TEMPLATES / "style.css").read_text(),
@@ -140,7 +140,7 @@ def _generated(found: tables.Tables) -> list[dict[str, str]]:
     for row in done.drop_duplicates("experiment").to_dict("records"):
         folder = row["evaluate_folder"]
         if artifacts.GENERATED in found.records[folder]["files"]:
-            path = records.intact(Path(folder), found.records[folder], artifacts.GENERATED)
+            path = records.verified(Path(folder), found.records[folder], artifacts.GENERATED)
             named = {"experiment": row["experiment"], "seed": str(row["seed"])}
             for each in json.loads(path.read_text("utf-8")):
                 said.append(named | {key: _visible(text) for key, text in each.items()})

@@ -89,7 +89,7 @@ def test_nothing_is_deleted_while_a_snakemake_runs(
     inside: Checkout, assay: Callable[..., str]
 ) -> None:
     drop_an_experiment(inside)
-    with locks.take(locks.WORKFLOW):
+    with locks.acquire(locks.WORKFLOW):
         text = assay("store", "--remove", "--yes", code=1)
     assert f"A snakemake is running in this folder: process {os.getpid()}" in text
     assert only(inside, "evaluate/frozen_few/seed0-*")
@@ -100,7 +100,7 @@ def test_a_run_is_kept_while_a_process_works_on_it(
 ) -> None:
     drop_an_experiment(inside)
     run = only(inside, "evaluate/frozen_few/seed0-*")
-    with locks.take(run / records.LOCK):
+    with locks.acquire(run / records.LOCK):
         text = assay("store", "--remove", "--yes")
         assert f"kept, because process {os.getpid()}" in text and "Deleted 3 runs" in text
         assert (run / "record.json").exists()

@@ -187,4 +187,4 @@ def test_a_study_can_set_what_prepare_takes(name: str) -> None:
     assert parameters.keys() == module.prepare.__kwdefaults__.keys() | {
         key for key, parameter in parameters.items() if parameter.required
     }
-    assert f"assay/datasets/{name}.py" in identity.code(f"assay.datasets.{name}")
+    assert f"assay/datasets/{name}.py" in identity.code_hashes(f"assay.datasets.{name}")

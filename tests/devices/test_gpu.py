@@ -13,8 +13,8 @@ from pathlib import Path
 
 import pytest
 import torch
-from devices.test_leases import Holder, around
 from support.checkout import PROJECT, Checkout, tiny_study
+from support.leases import GpuJob, around
 from support.modules import of_one
 from support.objectives import PRETRAININGS, content, prepare, pretrained
 from support.trainings import attempt
@@ -138,7 +138,7 @@ def test_each_objective_gives_the_same_bytes_twice_on_the_gpu(
 
 
 def test_a_gpu_that_is_leased_is_not_given_twice(tmp_path: Path) -> None:
-    jobs = [Holder(None, tmp_path) for _ in range(gpus.count() + 1)]
+    jobs = [GpuJob(None, tmp_path) for _ in range(gpus.count() + 1)]
     words = [job.says().split()[0] for job in jobs]
     for job in jobs:
         job.kill()

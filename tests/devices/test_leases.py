@@ -1,102 +1,29 @@
-"""Who gets which GPU, and when, on GPUs that the tests make up."""
+"""Which job gets which GPU, and when, on GPUs that the tests invent."""
 
 import os
 import random
 import re
 import signal
 import subprocess
-import sys
 import tempfile
 import threading
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import pytest
-from support.checkout import PROJECT, Checkout, tiny_study
-
-HOLDER = """
-import os, sys, time
-from pathlib import Path
-from assay.devices import leases
-number, share, seconds, folder = *map(int, sys.argv[1:3]), float(sys.argv[3]), Path(sys.argv[4])
-held = leases.take(number, share, lambda words: print(words, flush=True), lambda: None)
-assert os.environ["CUDA_VISIBLE_DEVICES"] == ",".join(held)
-marks = [folder / f"{uuid}.{os.getpid()}" for uuid in held]
-for mark in marks:
-    mark.touch()
-print("has", *held, flush=True)
-for uuid in held:
-    others = [int(path.suffix[1:]) for path in folder.glob(f"{uuid}.*")]
-    alive = [pid for pid in others if os.path.exists(f"/proc/{pid}")]
-    assert len(alive) <= share, f"{uuid} is held by {alive}"
-time.sleep(seconds)
-for mark in marks:
-    mark.unlink()
-"""
-CORES = """
-import os, sys, time
-from assay.devices import leases
-os.setuid(int(sys.argv[2]))
-leases.take_cores(sys.argv[1] == "alone", lambda words: print(words, flush=True), lambda: None)
-print("has the cores", flush=True)
-time.sleep(60)
-"""
-
-
-class Holder(subprocess.Popen):
-    """A job that takes GPUs and keeps them for a while."""
-
-    def __init__(self, gpus: Any, folder: Path, number: int = 1, share: int = 1,
-                 seconds: float = 60, **environment: str) -> None:  # fmt: skip
-        words = [str(number), str(share), str(seconds), str(folder)]
-        super().__init__(
-            [sys.executable, "-c", HOLDER, *words], env=around(folder, gpus, **environment),
-            stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
-        )  # fmt: skip
-
-    def says(self) -> str:
-        return self.stdout.readline().strip()
-
-    def takes(self) -> list[str]:
-        """The GPUs that it gets, without having to wait."""
-        word, *held = self.says().split()
-        assert word == "has"
-        return held
-
-
-class Cores(subprocess.Popen):
-    """A job that takes the cores of the machine, alone or with others."""
-
-    def __init__(self, folder: Path, how: str, user: int | None = None) -> None:
-        words = [how, str(os.getuid() if user is None else user)]
-        super().__init__(
-            [sys.executable, "-c", CORES, *words], env=around(folder),
-            stdout=subprocess.PIPE, text=True,
-        )  # fmt: skip
-
-    def says(self) -> str:
-        return self.stdout.readline().strip()
-
-    def end(self) -> None:
-        self.kill()
-        self.communicate()
-
-
-def around(folder: Path, gpus: Any = None, **environment: str) -> dict[str, str]:
-    kept = {name: value for name, value in os.environ.items() if name != "CUDA_VISIBLE_DEVICES"}
-    shown = gpus.environment if gpus else {}
-    paths = {"PYTHONPATH": str(PROJECT / "src"), "ASSAY_LEASES": str(folder / "leases")}
-    return {**kept, **shown, **paths, **environment}
+from support.checkout import Checkout, tiny_study
+from support.leases import LIMIT_SECONDS, CoresJob, GpuJob
 
 
 @pytest.fixture
 def hold(tmp_path: Path) -> Any:
-    """Start a job that takes GPUs; all are ended with the test."""
-    started: list[Holder] = []
+    """Start a job that leases GPUs; all are ended with the test."""
+    started: list[GpuJob] = []
 
-    def begin(gpus: Any, **options: Any) -> Holder:
-        started.append(Holder(gpus, tmp_path, **options))
+    def begin(gpus: Any, **options: Any) -> GpuJob:
+        started.append(GpuJob(gpus, tmp_path, **options))
         return started[-1]
 
     yield begin
@@ -105,7 +32,7 @@ def hold(tmp_path: Path) -> Any:
         process.communicate()
 
 
-def test_each_job_has_a_gpu_of_its_own_and_one_too_many_waits_and_says_so(
+def test_each_job_gets_its_own_gpu_and_a_job_too_many_reports_why_it_waits(
     fake_gpus: Callable, hold: Callable
 ) -> None:
     gpus = fake_gpus(count=2)
@@ -119,7 +46,7 @@ def test_each_job_has_a_gpu_of_its_own_and_one_too_many_waits_and_says_so(
     assert third.says().startswith("has")
 
 
-def test_jobs_share_a_gpu_where_the_study_says_so_and_spread_first(
+def test_jobs_share_a_gpu_if_the_study_says_so_and_fill_free_gpus_first(
     fake_gpus: Callable, hold: Callable
 ) -> None:
     gpus = fake_gpus(count=2)
@@ -141,18 +68,18 @@ def test_only_the_gpus_that_the_environment_names_are_used(
     assert held == [gpus[2].uuid, gpus[0].uuid]
 
 
-def test_more_gpus_than_there_are_is_an_error_and_not_a_wait(
+def test_a_job_that_needs_more_gpus_than_exist_fails_instead_of_waiting(
     fake_gpus: Callable, hold: Callable
 ) -> None:
     gpus = fake_gpus(count=2)
     gpus[1].lost = True
     gpus.save()
     done = hold(gpus, number=2)
-    assert "needs 2 GPUs, and 1 can be used here" in done.communicate(timeout=20)[1]
+    assert "needs 2 GPUs, and 1 can be used here" in done.communicate(timeout=LIMIT_SECONDS)[1]
     assert done.returncode
 
 
-def test_a_gpu_that_somebody_uses_without_a_lease_is_left_alone_until_it_is_free(
+def test_a_gpu_used_by_a_foreign_process_is_not_leased_until_it_is_free(
     fake_gpus: Callable, hold: Callable
 ) -> None:
     gpus = fake_gpus(count=2)
@@ -162,20 +89,20 @@ def test_a_gpu_that_somebody_uses_without_a_lease_is_left_alone_until_it_is_free
     job = hold(gpus)
     words = job.says()
     assert f"{gpus[0].uuid}: used by process {os.getpid()}, which has no lease" in words
-    assert f"{gpus[1].uuid}: 3.2 GB of its memory are used by a process unknown here" in words
+    assert f"{gpus[1].uuid}: 3.22 GB of its memory are used by an unknown process" in words
     gpus[1].memory_used_bytes, gpus[1].memory_reserved_bytes = 0, 3 * 2**30  # by the driver
     gpus.save()
     assert job.takes() == [gpus[1].uuid]
 
 
-def test_a_screen_takes_memory_and_keeps_no_job_away(fake_gpus: Callable, hold: Callable) -> None:
+def test_the_memory_of_a_display_does_not_block_a_gpu(fake_gpus: Callable, hold: Callable) -> None:
     gpus = fake_gpus(count=1, memory_used_bytes=2**31)
     gpus[0].graphics_processes = [(os.getpid(), 2**31)]
     gpus.save()
     assert hold(gpus).takes() == [gpus[0].uuid]
 
 
-def test_one_who_shares_a_gpu_is_no_stranger_to_the_next(
+def test_a_job_that_shares_a_gpu_is_not_a_foreign_process_to_the_next_job(
     fake_gpus: Callable, hold: Callable
 ) -> None:
     gpus = fake_gpus(count=1)
@@ -187,7 +114,7 @@ def test_one_who_shares_a_gpu_is_no_stranger_to_the_next(
     assert hold(gpus, share=2).takes() == [gpus[0].uuid]
 
 
-def test_parts_of_a_divided_gpu_are_leased_one_by_one(fake_gpus: Callable, hold: Callable) -> None:
+def test_mig_instances_are_leased_one_by_one(fake_gpus: Callable, hold: Callable) -> None:
     gpus = fake_gpus(count=1)
     gpus[0].divide(2)
     gpus.save()
@@ -195,56 +122,55 @@ def test_parts_of_a_divided_gpu_are_leased_one_by_one(fake_gpus: Callable, hold:
     assert sorted(held) == sorted(part.uuid for part in gpus[0].instances)
 
 
+@pytest.mark.slow
 def test_no_gpu_is_ever_held_twice_or_leaked_while_jobs_are_killed(
     fake_gpus: Callable, hold: Callable
 ) -> None:
     gpus, draw = fake_gpus(count=4), random.Random(0)
-    faults: list[str] = []
+    errors: list[str] = []
 
     def workflow(jobs: int, number: int) -> None:
-        """Jobs one after the other, as each of the places of a snakemake has them."""
+        """Run jobs one after the other, as snakemake does on one of its cores."""
         for _ in range(jobs):
             job = hold(gpus, number=number, seconds=draw.uniform(0, 0.2))
             if draw.random() < 0.4:
-                with_patience = draw.uniform(0, 0.6)
-                try:
-                    job.wait(with_patience)
-                except subprocess.TimeoutExpired:
-                    job.kill()
-            error = job.communicate(timeout=60)[1]
+                with suppress(subprocess.TimeoutExpired):
+                    job.wait(draw.uniform(0, 0.6))
+                job.kill()
+            error = job.communicate(timeout=LIMIT_SECONDS)[1]
             if job.returncode not in (0, -signal.SIGKILL):
-                faults.append(error)
+                errors.append(error)
 
-    places = [threading.Thread(target=workflow, args=(6, 1 + place % 2)) for place in range(8)]
-    for place in places:
-        place.start()
-    for place in places:
-        place.join()
-    assert not faults
+    threads = [threading.Thread(target=workflow, args=(6, 1 + index % 2)) for index in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert not errors
     assert len(hold(gpus, number=4).takes()) == 4, "a lease was leaked"
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can become another user")
-def test_leases_hold_among_users() -> None:
+def test_leases_count_among_users() -> None:
     with tempfile.TemporaryDirectory(dir="/tmp") as name:
         Path(name).chmod(0o1777)
-        first = Cores(Path(name), "alone", user=65534)
+        first = CoresJob(Path(name), "exclusive", user=65534)
         assert first.says() == "has the cores"
-        second = Cores(Path(name), "alone", user=65533)
+        second = CoresJob(Path(name), "exclusive", user=65533)
         assert "leased to process" in second.says()
         first.end()
         assert second.says() == "has the cores"
         second.end()
 
 
-def test_one_who_needs_the_cores_alone_waits_for_the_others_and_those_who_come_later_for_it(
+def test_an_exclusive_job_waits_for_the_others_and_later_jobs_wait_for_it(
     tmp_path: Path,
 ) -> None:
-    shared = [Cores(tmp_path, "shared"), Cores(tmp_path, "shared")]
+    shared = [CoresJob(tmp_path, "shared"), CoresJob(tmp_path, "shared")]
     assert [job.says() for job in shared] == 2 * ["has the cores"]
-    alone = Cores(tmp_path, "alone")
+    alone = CoresJob(tmp_path, "exclusive")
     assert "waiting for the cores" in alone.says()
-    late = Cores(tmp_path, "shared")
+    late = CoresJob(tmp_path, "shared")
     assert "waiting for the cores" in late.says()
     for job in shared:
         job.end()
@@ -254,7 +180,8 @@ def test_one_who_needs_the_cores_alone_waits_for_the_others_and_those_who_come_l
     late.end()
 
 
-def test_a_limit_on_gpus_is_kept_and_none_means_the_cpu(
+@pytest.mark.slow
+def test_a_limit_on_gpus_is_respected_and_a_limit_of_0_means_the_cpu(
     fake_gpus: Callable, checkout: Checkout
 ) -> None:
     gpus = fake_gpus(count=2)

@@ -274,7 +274,7 @@ def trained(folder: Path, model: str, objective: dict, **changes: object) -> lis
     fit.configure_torch(settings.threads, settings.devices)
     data = {"image": images(24), "label": torch.arange(24) % INFO.classes}
     module = fit.build(settings.model, settings.objective, INFO, 0)
-    job = Job("finetune", run, {}, 0, folder, Execution(progress_seconds=0))
+    job = Job.open("finetune", run, {}, 0, folder, Execution(progress_seconds=0))
     fit.fit(job, settings, module, data, data)
     return list(csv.DictReader((folder / artifacts.HISTORY).open()))
 

@@ -307,7 +307,7 @@ def test_an_edit_of_what_a_users_file_imports_changes_the_identity_of_its_runs(
         "objective": {"name": "lightning", "module": "mine.networks:Net"},
     }[chosen]
     code = (
-        f"from assay.runs import identity; print(identity.run('finetune', {settings!r}, {{}}, 0))"
+        f"from assay.runs import identity; print(identity.run_hash('finetune', {settings!r}, {{}}, 0))"
     )
 
     def digest() -> str:

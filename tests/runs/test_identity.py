@@ -21,12 +21,12 @@ values = st.recursive(
 @given(st.dictionaries(st.text(), values))
 def test_the_order_of_keys_does_not_change_a_digest(settings: dict) -> None:
     turned = dict(reversed(settings.items()))
-    assert identity.digest(settings) == identity.digest(turned)
+    assert identity.hash_of(settings) == identity.hash_of(turned)
 
 
 def test_numbers_that_are_not_finite_have_no_digest() -> None:
     with pytest.raises(ValueError):
-        identity.digest(float("nan"))
+        identity.hash_of(float("nan"))
 
 
 @pytest.fixture
@@ -41,15 +41,15 @@ def source(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
 
 def forget() -> None:
     """Let identity read all files again."""
-    found = (identity.code, identity._code_digest, identity.file, identity._is_ours)
-    for function in (*found, identity._read_once):
+    found = (identity.code_hashes, identity._code_hash, identity.module_file, identity._is_ours)
+    for function in (*found, identity._hash_version):
         function.cache_clear()
 
 
 def finetune_code() -> dict[str, str]:
     forget()
     settings = {"model": {"name": "cnn"}, "objective": {"name": "classification"}}
-    return dict(identity.code(*identity.modules("finetune", settings)))
+    return dict(identity.code_hashes(*identity.modules("finetune", settings)))
 
 
 def test_comments_docstrings_and_formatting_do_not_count(source: Path) -> None:

@@ -39,51 +39,51 @@ def make(folder: Path, files: dict[str, bytes]) -> Path:
 @given(st.dictionaries(NAMES, st.binary(max_size=4), min_size=1))
 def test_a_copy_has_the_same_digest_and_a_change_another(files: dict[str, bytes]) -> None:
     folder = make(Path("folder"), files)
-    before = input_files.digest(str(folder))
+    before = input_files.content_hash(str(folder))
     other = make(Path("elsewhere/copy"), dict(reversed(files.items())))
     for path in other.iterdir():
         os.utime(path, (1, 1))
-    assert input_files.digest(str(other)) == before
+    assert input_files.content_hash(str(other)) == before
     name = next(iter(files))
     (other / name).write_bytes(files[name] + b"!")
-    assert input_files.digest(str(other)) != before
+    assert input_files.content_hash(str(other)) != before
     (other / name).write_bytes(files[name])
     (other / name).rename(other / f"{name}_")
-    assert input_files.digest(str(other)) != before
+    assert input_files.content_hash(str(other)) != before
 
 
 def test_hidden_files_do_not_count_and_deep_ones_do() -> None:
     folder = make(Path("folder"), {"one/two.txt": b"2", ".hidden": b"", ".git/x": b""})
-    assert input_files.listed("folder") == [folder / "one/two.txt"]
-    assert input_files.listed("folder/**/*.txt") == [folder / "one/two.txt"]
-    assert input_files.listed("folder/one/two.txt") == [folder / "one/two.txt"]
+    assert input_files.expand("folder") == [folder / "one/two.txt"]
+    assert input_files.expand("folder/**/*.txt") == [folder / "one/two.txt"]
+    assert input_files.expand("folder/one/two.txt") == [folder / "one/two.txt"]
     with pytest.raises(FileNotFoundError):
-        input_files.listed("folder/*.csv")
+        input_files.expand("folder/*.csv")
 
 
 def test_files_that_did_not_change_are_not_read_again() -> None:
     folder = make(Path("folder"), {"old": b"1"})
-    time.sleep(input_files.SETTLED_SECONDS + 0.1)
+    time.sleep(input_files.MTIME_SECONDS + 0.1)
     (folder / "new").write_bytes(b"2")
-    before = input_files.digest("folder")
-    known = json.loads(input_files.KNOWN.read_text())
+    before = input_files.content_hash("folder")
+    known = json.loads(input_files.CACHE.read_text())
     [name] = known
     assert name.endswith("old")  # the other was just written: it may change within its time stamp
     known[name][-1] = "noted"
-    input_files.KNOWN.write_text(json.dumps(known))
-    assert input_files.digest("folder") != before
-    input_files.KNOWN.write_text("nonsense")
-    assert input_files.digest("folder") == before
+    input_files.CACHE.write_text(json.dumps(known))
+    assert input_files.content_hash("folder") != before
+    input_files.CACHE.write_text("nonsense")
+    assert input_files.content_hash("folder") == before
 
 
 def test_a_job_refuses_files_that_were_changed_since_it_was_planned() -> None:
     make(Path("folder"), {"a": b"1"})
     settings = {"dataset": {"name": "image_folder", "folder": "folder"}}
-    settings["sources"] = {"dataset.folder": input_files.digest("folder")}
-    input_files.check(settings)
+    settings["sources"] = {"dataset.folder": input_files.content_hash("folder")}
+    input_files.check_unchanged(settings)
     Path("folder/a").write_bytes(b"2")
     with pytest.raises(JobError, match="changed after snakemake was started") as caught:
-        input_files.check(settings)
+        input_files.check_unchanged(settings)
     assert caught.value.code == ExitCode.CHANGED
 
 

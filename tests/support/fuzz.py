@@ -27,7 +27,7 @@ from support.checkout import Checkout, start
 
 LONGEST_SECONDS = 9.0  # that a study is left in peace
 LOST_SECONDS = 300.0  # after which a study is held to hang
-KINDS = ("group", "group", "snakemake", "job", "warm parent", "SIGTERM", "SIGINT")
+KINDS = ("group", "group", "snakemake", "job", "fork server", "SIGTERM", "SIGINT")
 EXECUTIONS = (
     {"checkpoint_seconds": 0, "loader_workers": 0, "progress_seconds": 10},
     {"checkpoint_seconds": 0.1, "loader_workers": 0, "progress_seconds": 0},
@@ -85,8 +85,8 @@ class Fuzz:
             os.killpg(process.pid, signal.SIGKILL)
         elif kind == "snakemake":
             process.kill()
-        elif kind in ("job", "warm parent"):
-            chosen = [job for job in jobs if is_parent(job) == (kind == "warm parent")]
+        elif kind in ("job", "fork server"):
+            chosen = [job for job in jobs if is_fork_server(job) == (kind == "fork server")]
             if not chosen:
                 return
             self.random.choice(chosen).kill()
@@ -152,7 +152,7 @@ def running(process: subprocess.Popen) -> list[psutil.Process]:
         return []
 
 
-def is_parent(job: psutil.Process) -> bool:
+def is_fork_server(job: psutil.Process) -> bool:
     """Whether a process is the one that the others are forked from."""
     try:
         return (

@@ -47,7 +47,7 @@ def fitted(folder: Path, extra: dict, kind: type[Tied] = Tied) -> tuple[Tied, li
         "precision": "32-true", "threads": 1, **extra,
     }  # fmt: skip
     module, data = kind(), {"image": torch.randn(16, 4, generator=torch.Generator().manual_seed(0))}
-    job = Job("finetune", chosen, {}, 0, folder, Execution(progress_seconds=0))
+    job = Job.open("finetune", chosen, {}, 0, folder, Execution(progress_seconds=0))
     fit.fit(job, TrainingSettings.from_dict(chosen), module, data, data)
     return module, list(csv.DictReader((folder / artifacts.HISTORY).open()))
 

@@ -90,7 +90,7 @@ def test_a_study_whose_jobs_are_ended_by_slurm_ends_in_the_bytes_of_a_local_run(
     assert "device=cpu" in script  # what auto means is decided once, by the one who plans
     states = ask(environment, "squeue", "--noheader", "--states=all", "--format=%T")
     assert "TIMEOUT" in states and "CANCELLED" in states, states
-    assert submitted.terminal.read_text().count("stopped: it got SIGTERM") == 2
+    assert submitted.terminal.read_text().count("stopped: received SIGTERM") == 2
     for path in there.folder.glob("results/pretrain/*/*/record.json"):
         assert json.loads(path.read_text())["attempts"] == 2, path
         assert "resumed at batch" in path.with_name("log.txt").read_text(), path

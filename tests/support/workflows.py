@@ -8,6 +8,8 @@ from pathlib import Path
 
 from support.checkout import Checkout, tiny_study
 
+BUSY = [sys.executable, "-c", "while True: pass"]
+
 
 def only(checkout: Checkout, pattern: str) -> Path:
     """Return the newest folder below results/ that matches, such as `evaluate/few/seed0-*`."""

@@ -51,7 +51,7 @@ def only_in(number: int, act: Callable[[], None] = die) -> Callable[[], None]:
 
 
 def reason(folder: Path) -> str:
-    return records.failure(folder)["reason"]
+    return records.read_failure(folder)["reason"]
 
 
 @settings(deadline=None, max_examples=40)

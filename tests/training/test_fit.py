@@ -108,7 +108,7 @@ def test_a_loss_that_is_not_finite_fails_with_its_step_and_remedy() -> None:
     changes = {"learning_rate": 1000.0, "weight_decay": 1000.0}
     with workshop() as (data, runs):
         assert attempt(train(data, runs / "a", changes)) == ExitCode.DIVERGED
-        reason = records.failure(runs / "a")["reason"]
+        reason = records.read_failure(runs / "a")["reason"]
         assert re.search(r"not finite at step \d+.*; the learning rate is now \d+", reason)
         assert "lower learning_rate or raise warmup_steps" in reason
 

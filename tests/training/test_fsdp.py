@@ -227,7 +227,7 @@ def test_a_module_that_fsdp_cannot_train_is_one_clear_error(
             fitted(tmp_path / "run", SHARDED, kind)
 
     assert attempt(explain) == ExitCode.CODE
-    assert words in records.failure(tmp_path)["reason"]
+    assert words in records.read_failure(tmp_path)["reason"]
 
 
 def test_blocks_that_share_weights_are_not_gathered_one_by_one() -> None:

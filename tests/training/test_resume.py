@@ -121,7 +121,7 @@ def test_a_signal_writes_a_checkpoint_and_ends_the_process(number: signal.Signal
         code = attempt(work, in_step(6, lambda: os.kill(os.getpid(), number)))
         assert code == ExitCode.STOPPED
         assert checkpoints.newest(runs / "a" / records.RESUME)["batch"] == 7
-        assert number.name in records.failure(runs / "a")["reason"]
+        assert number.name in records.read_failure(runs / "a")["reason"]
         assert attempt(work) == 0
         assert result(runs / "a") == result(runs / "undisturbed")
 

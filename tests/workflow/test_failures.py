@@ -80,7 +80,7 @@ def test_faults_stop_what_needs_them_and_the_report_says_why(copy: Checkout) -> 
     name = str(harmed.relative_to(copy.folder))
     assert f"FAILED finetune finetuned_few seed 0: {name} is damaged or was edited" in told
     assert (
-        f"delete the folder {Path(name).parent} and run snakemake: it makes the run again" in told
+        f"delete the folder {Path(name).parent} and run snakemake to repeat the run" in told
     )
     assert "FAILED finetune diverging seed 1: the training loss is not finite at step" in told
     assert "): lower learning_rate or raise warmup_steps" in told
@@ -131,8 +131,8 @@ def test_a_plugin_that_ends_the_process_is_told_as_what_it_is(copy: Checkout) ->
     assert "Traceback" not in text
     for way, what in (
         ("exit", "SystemExit: 0, raised in src/assay/models/ending.py"),
-        ("hard", "ended with exit code 1 and left no word: does a plug-in end the process?"),
-        ("code", "ended with exit code 3 and left no word"),
+        ("hard", "exited with code 1 without an error message; a plug-in may have called"),
+        ("code", "exited with code 3 without an error message"),
         ("crash", "crashed (SIGSEGV), in a compiled library or a plug-in"),
     ):
         assert f"FAILED finetune {way} seed 0: {what}" in text
@@ -321,7 +321,7 @@ def test_too_little_memory_says_which_setting_to_lower(copy: Checkout) -> None:
     assert done.returncode == ExitCode.MEMORY, done.stderr
     assert "the machine has too little memory" in done.stderr
     assert "lower batch_size (now 50) or the model's size in the study" in done.stderr
-    assert "nothing is made smaller by itself" in done.stderr
+    assert "Assay never shrinks the batch automatically" in done.stderr
     assert "Traceback" not in done.stderr
 
 

@@ -79,7 +79,7 @@ def test_resume_folders_go_once_their_runs_are_complete_and_not_in_use(plan: Pla
     complete, running = completed(plan) / records.RESUME, Path(plan.runs[0].folder, records.RESUME)
     complete.mkdir()
     running.mkdir(parents=True)
-    with locks.take(complete.parent / records.LOCK):
+    with locks.acquire(complete.parent / records.LOCK):
         hooks.delete_resume_folders(plan)
         assert complete.exists()
     hooks.delete_resume_folders(plan)
@@ -97,7 +97,7 @@ def test_a_failure_is_what_the_job_wrote_or_else_what_its_end_tells(tmp_path: Pa
     log.write_text("the last words")
     told = failures.reason(tmp_path, [str(log)], -9, None)
     assert told.startswith("was killed (SIGKILL)") and "[exit code -9, " in told
-    assert records.failure(tmp_path)["code"] == -9
+    assert records.read_failure(tmp_path)["code"] == -9
     records.write_failure(tmp_path, {"reason": "no room", "code": 74})
     assert failures.reason(tmp_path, [str(log)], 1, None).startswith("no room [exit code 74, ")
 

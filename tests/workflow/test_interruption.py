@@ -62,7 +62,7 @@ def test_a_job_that_is_killed_is_told_and_goes_on_with_the_next_snakemake(long: 
         os.kill(int(pid), signal.SIGKILL)
     assert process.wait(60) != 0
     terminal = (long.folder / "terminal.txt").read_text()
-    assert "FAILED finetune long seed 0: was killed (SIGKILL), by hand or by the sys" in terminal
+    assert "FAILED finetune long seed 0: was killed (SIGKILL), by a user or for lack" in terminal
     assert "was killed" in (long.folder / "reports/digits/index.html").read_text()
     long.snakemake()
     assert attempts(long) == 2

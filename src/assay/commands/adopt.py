@@ -97,7 +97,7 @@ def _earlier(run: Run) -> tuple[Path, dict[str, Any]] | None:
     """Return the latest complete run that differs from this one, and its parents, only in code."""
     found = [
         (folder, record)
-        for folder, record in records.readable(records.made(run.stage, run.name).get(run.seed, []))
+        for folder, record in records.readable(records.find(run.stage, run.name).get(run.seed, []))
         if record["settings"] == run.settings and _same_parents(run, record)
     ]
     return max(found, key=lambda one: (one[1]["finished"], str(one[0])), default=None)
@@ -145,7 +145,7 @@ def _adopt(run: Run, earlier: Path, record: dict[str, Any], replayed: str) -> No
     folder = Path(run.folder)
     with locks.hold(folder / records.LOCK, cli.progress):
         for name in record["files"]:
-            _link(records.intact(earlier, record, name), folder / name)
+            _link(records.verified(earlier, record, name), folder / name)
         for name in records.UNHASHED - {records.RECORD, records.FAILURE}:
             if (earlier / name).exists():
                 shutil.copyfile(earlier / name, folder / name)
@@ -171,7 +171,7 @@ def _adopted_record(
     changed = {
         "digest": run.digest,
         "parents": parents,
-        "code": identity.code(*identity.modules(run.stage, run.settings)),
+        "code": identity.code_hashes(*identity.modules(run.stage, run.settings)),
         "adopted": [*record.get("adopted", []), adoption],
     }
     return {k: v for k, v in record.items() if k not in ("checksum", "files")} | changed

@@ -119,7 +119,7 @@ def exclusive() -> Iterator[None]:
     Raises:
         CommandError: a snakemake is running in this folder.
     """
-    lock = locks.take(locks.WORKFLOW)
+    lock = locks.acquire(locks.WORKFLOW)
     if lock is None:
         raise CommandError(
             f"A snakemake is running in this folder: {locks.holder(locks.WORKFLOW)}. "

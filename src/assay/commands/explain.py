@@ -124,7 +124,7 @@ def _describe(reason: Reason) -> dict[str, Any]:
 def _in_full(run: Run, reason: Reason | None, compared: str | None) -> Iterator[str]:
     yield f"{run.title}: {run.folder}"
     if reason is None:
-        yield f"  {records.trouble(Path(run.folder)) or 'complete'}; would not run"
+        yield f"  {records.problem(Path(run.folder)) or 'complete'}; would not run"
         return
     yield from (f"  would run: {cause}" for cause in reason.causes)
     if compared:

@@ -85,7 +85,7 @@ def _causes(run: Run, due: Mapping[str, str]) -> Iterator[str]:
             yield due[run.folder] or "one of its files is missing"
         return
     folder = Path(run.folder)
-    failure, killed = records.failure(folder), (folder / records.RESUME).exists()
+    failure, killed = records.read_failure(folder), (folder / records.RESUME).exists()
     if failure:
         yield f"it failed: {failure['reason']}"
     elif killed:
@@ -94,7 +94,7 @@ def _causes(run: Run, due: Mapping[str, str]) -> Iterator[str]:
     if earlier := nearest(run):
         yield from differences(run, earlier[1])
     elif not failure and not killed:
-        others = records.made(run.stage, run.name)
+        others = records.find(run.stage, run.name)
         yield "this seed has not run yet" if others else "it has not run yet"
 
 
@@ -102,7 +102,7 @@ def nearest(run: Run) -> tuple[Path, dict[str, Any]] | None:
     """Return the complete run of the same stage, name and seed that differs least; the latest."""
     ranked = [
         (-len(list(differences(run, record))), record["finished"], str(folder), record)
-        for folder, record in records.readable(records.made(run.stage, run.name).get(run.seed, []))
+        for folder, record in records.readable(records.find(run.stage, run.name).get(run.seed, []))
     ]
     if not ranked:
         return None
@@ -117,7 +117,7 @@ def differences(run: Run, record: dict[str, Any]) -> Iterator[str]:
         before, after = (values.get(key, "none") for values in (old, new))
         if before != after:
             yield f"{key}: {before} -> {after}"
-    before, after = record["code"], identity.code(*identity.modules(run.stage, run.settings))
+    before, after = record["code"], identity.code_hashes(*identity.modules(run.stage, run.settings))
     files = [f for f in sorted(before.keys() | after.keys()) if before.get(f) != after.get(f)]
     if files:
         more = len(files) - FILES_SHOWN

@@ -53,7 +53,7 @@ def rerun(run: Run, execution: dict[str, Any]) -> Iterator[Path]:
             command += ["--seed", str(run.seed)]
         done = subprocess.run(command, env=_environment(run), capture_output=True, text=True)
         if done.returncode:
-            failure = records.failure(folder)
+            failure = records.read_failure(folder)
             last = done.stderr.strip().splitlines()[-1:] or ["it was killed"]
             raise ReplayError(failure["reason"] if failure else last[0])
         if not (folder / records.RECORD).exists():
@@ -137,4 +137,4 @@ def history(folder: Path) -> list[dict[str, str]]:
     Raises:
         CorruptRecord: the file is missing, damaged or edited.
     """
-    return read_history(records.intact(folder, records.read(folder), HISTORY))
+    return read_history(records.verified(folder, records.read(folder), HISTORY))

@@ -157,7 +157,7 @@ def _delete(folder: Path) -> bool:
     """Delete a run unless a process is working on it."""
     lock = folder / records.LOCK
     try:
-        held = locks.take(lock)
+        held = locks.acquire(lock)
         if held is None:
             cli.progress(f"{folder}: kept, because {locks.holder(lock)} is working on it")
             return False

@@ -50,7 +50,7 @@ def check_run(run: Run) -> Iterator[str]:
     try:
         record = records.read(folder)
         for name in sorted({*record["files"], *run.files} - {records.RECORD}):
-            records.intact(folder, record, name)
+            records.verified(folder, record, name)
     except FileNotFoundError:
         yield f"{folder}: {records.why_incomplete(folder)}"
         return
@@ -69,8 +69,8 @@ def _check_record(run: Run, record: dict[str, Any]) -> Iterator[str]:
     """Describe where a record contradicts its own hash or the plan."""
     parents = {role: parent["digest"] for role, parent in record["parents"].items()}
     content = {name: record[name] for name in ("stage", "settings", "seed")}
-    code = identity.digest(record["code"])
-    if identity.digest({**content, "code": code, "parents": parents}) != record["digest"]:
+    code = identity.hash_of(record["code"])
+    if identity.hash_of({**content, "code": code, "parents": parents}) != record["digest"]:
         yield "its hash is not that of its settings, code, parents and seed"
     planned = {name: getattr(run, name) for name in ("stage", "name", "seed", "digest")}
     for name, value in {**planned, "status": "complete"}.items():
@@ -86,7 +86,7 @@ def _check_record(run: Run, record: dict[str, Any]) -> Iterator[str]:
 def _check_parent(role: str, parent: Run, recorded: dict[str, Any]) -> Iterator[str]:
     if recorded["folder"] != parent.folder:
         yield f"its record names another folder of its {role}"
-    if records.trouble(Path(parent.folder)):
+    if records.problem(Path(parent.folder)):
         return  # reported by the check of the parent
     files = records.read(Path(parent.folder))["files"]
     for name, digest in recorded.get("files", {}).items():
@@ -153,7 +153,7 @@ def _check_examples(run: Run) -> Iterator[str]:
 
     from assay.evaluate import read_predictions
 
-    test = load_file(Path(run.parents["data"].folder, artifacts.split("test")))
+    test = load_file(Path(run.parents["data"].folder, artifacts.split_file("test")))
     if "tokens" in test and test["tokens"].ndim == 1:
         return  # a stream of tokens, which the model cuts into examples
     for name, column in read_predictions(Path(run.folder, PREDICTIONS)).items():

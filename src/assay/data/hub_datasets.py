@@ -161,7 +161,7 @@ def _local(library: ModuleType, path: Path) -> dict[str, Any]:
     if (path / "dataset_dict.json").is_file() or (path / "state.json").is_file():
         found = library.load_from_disk(str(path))
         return dict(found) if isinstance(found, library.DatasetDict) else {"train": found}
-    files = input_files.listed(str(path))
+    files = input_files.expand(str(path))
     forms = {FORMS.get(file.suffix.lower()) for file in files}
     if len(forms) > 1 or None in forms:
         what = f"neither a folder of save_to_disk nor files of one form of {', '.join(FORMS)}"

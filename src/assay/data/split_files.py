@@ -24,7 +24,7 @@ def write(folder: Path, split: str, fields: dict[str, np.ndarray]) -> None:
 
     The form is that of safetensors, whose own writer wants all of it in memory.
     """
-    atomic_files.stream(folder / artifacts.split(split), lambda file: _write(file, fields))
+    atomic_files.stream(folder / artifacts.split_file(split), lambda file: _write(file, fields))
 
 
 def read(path: Path, fields: Iterable[str]) -> dict[str, Any]:

@@ -98,7 +98,7 @@ def read(path: Path) -> str:
 
 def _paths(files: str) -> list[Path]:
     try:
-        return input_files.listed(files)
+        return input_files.expand(files)
     except FileNotFoundError as error:
         what = "there is no such file or folder, or nothing in it that matches"
         raise JobError(

@@ -1,20 +1,20 @@
-"""Cores: how many this process may use, and how jobs use theirs without disturbing each other."""
+"""CPU cores: how many this process may use, and how many threads a job's libraries start."""
 
 import os
 
 
 def available() -> int:
-    """CPU cores that this process may use, as its affinity and its container's quota grant them."""
+    """Return the number of cores that the affinity and the container's quota allow."""
     import joblib
 
     return joblib.cpu_count()
 
 
 def environment(threads: int) -> dict[str, str]:
-    """Variables of a job, which its libraries read when they are loaded.
+    """Return the environment variables that set the number of threads of a job's libraries.
 
     Threads that wait for each other sleep. By default they spin, and a step takes hundreds of times
-    as long as soon as one of them finds its core taken (`benchmarks/cores.py`).
+    as long as soon as another process runs on the core of one of them (`benchmarks/cores.py`).
 
     Args:
         threads: of a job.

@@ -1,6 +1,7 @@
-"""Energy: joules since some time in the past, by whatever tells it on a machine.
+"""Energy counters of GPUs and processors, after the method of Zeus (https://ml.energy/zeus).
 
-A counter's `read` gives them; it has to be called every `look_seconds` at least.
+As in `zeus.monitor`, a GPU's energy is read from NVML's counter, or, on GPUs older than Volta, is
+the integral of its power over time; a processor's energy is read from RAPL.
 """
 
 import threading
@@ -9,59 +10,65 @@ from pathlib import Path
 from typing import Any
 
 from assay.devices import gpus
-from assay.devices.gpus import is_part
+from assay.devices.gpus import is_mig
 
-LOOK_SECONDS = 1.0
-LOOK_SECONDS_FOR_POWER = 0.1  # where energy is the sum of power over time
+POLL_SECONDS = 1.0
+POLL_SECONDS_OF_POWER = 0.1
 RAPL = Path("/sys/class/powercap")
 
 
-class Unreadable(Exception):
-    """A counter of energy gives no number; the text says why."""
+class Unavailable(Exception):
+    """There is no energy counter; the text says why."""
 
 
-class Board:
-    """A GPU's own counter, of the whole board."""
+class GpuEnergy:
+    """The energy counter of a GPU's board.
 
-    look_seconds = LOOK_SECONDS
+    Attributes:
+        poll_seconds: the longest time between two calls of `read`, here and in the other counters.
+    """
+
+    poll_seconds = POLL_SECONDS
 
     def __init__(self, uuid: str) -> None:
-        self.handle = _asked(gpus.handle, uuid)
+        self.handle = _ask(gpus.handle, uuid)
         self.read()
 
     def read(self) -> float:
+        """Return joules since some time in the past."""
         import pynvml
 
-        return _asked(pynvml.nvmlDeviceGetTotalEnergyConsumption, self.handle) / 1000
+        return _ask(pynvml.nvmlDeviceGetTotalEnergyConsumption, self.handle) / 1000
 
 
-class Power:
-    """The power of a GPU's board, summed over time: for those older than the counter."""
+class GpuPower:
+    """The power of a GPU's board, integrated over time by the trapezoidal rule."""
 
-    look_seconds = LOOK_SECONDS_FOR_POWER
+    poll_seconds = POLL_SECONDS_OF_POWER
 
     def __init__(self, uuid: str) -> None:
-        self.handle = _asked(gpus.handle, uuid)
+        self.handle = _ask(gpus.handle, uuid)
         self.joules, self.lock = 0.0, threading.Lock()
-        self.at, self.watts = time.perf_counter(), self._watts()
+        self.since, self.watts = time.perf_counter(), self._watts()
 
     def _watts(self) -> float:
         import pynvml
 
-        return _asked(pynvml.nvmlDeviceGetPowerUsage, self.handle) / 1000
+        return _ask(pynvml.nvmlDeviceGetPowerUsage, self.handle) / 1000
 
     def read(self) -> float:
+        """Return joules since the start."""
         with self.lock:
             now, watts = time.perf_counter(), self._watts()
-            self.joules += (now - self.at) * (watts + self.watts) / 2
-            self.at, self.watts = now, watts
+            self.joules += (now - self.since) * (watts + self.watts) / 2
+            self.since, self.watts = now, watts
             return self.joules
 
 
-class Package:
-    """A processor's own counter (RAPL), of all its cores, which starts again at some number."""
+class CpuPackage:
+    """The energy counter of a processor package (RAPL), of all its cores, which wraps around."""
 
-    look_seconds = LOOK_SECONDS
+    poll_seconds = POLL_SECONDS
 
     def __init__(self, folder: Path) -> None:
         self.folder, self.joules, self.lock = folder, 0.0, threading.Lock()
@@ -72,9 +79,10 @@ class Package:
         try:
             return int((self.folder / name).read_text())
         except (OSError, ValueError) as error:
-            raise Unreadable(f"{self.folder / name} cannot be read here: {error}") from error
+            raise Unavailable(f"{self.folder / name} cannot be read: {error}") from error
 
     def read(self) -> float:
+        """Return joules since the start."""
         with self.lock:
             now = self._number("energy_uj")
             self.joules += (now - self.last) % (self.range + 1) / 1e6
@@ -82,52 +90,50 @@ class Package:
             return self.joules
 
 
-Counter = Board | Power | Package
+Counter = GpuEnergy | GpuPower | CpuPackage
 
 
-def counters(gpus: list[str], divided: bool) -> tuple[list[Counter], str | None]:
-    """What tells the energy of a run, or why nothing does.
+def counters(gpus: list[str], shared: bool) -> tuple[list[Counter], str | None]:
+    """Return the energy counters of a run, or why there are none.
 
     Args:
-        gpus: UUIDs of those that the run has.
-        divided: whether other jobs may use the same device or processor.
+        gpus: UUIDs of the run's GPUs; without any it runs on the CPU.
+        shared: whether other jobs may use the same device.
     """
     try:
-        if any(map(is_part, gpus)):
-            raise Unreadable("a part of a GPU (MIG) has no counter of its own")
-        if divided:
-            raise Unreadable("jobs side by side share one counter: see execution.timing")
-        if gpus:
-            return [_of_gpu(uuid) for uuid in gpus], None
-        return _of_processors(), None
-    except Unreadable as error:
+        if any(map(is_mig, gpus)):
+            raise Unavailable("a MIG instance has no energy counter of its own")
+        if shared:
+            raise Unavailable("jobs that run side by side share a counter: see execution.timing")
+        return [_gpu(uuid) for uuid in gpus] if gpus else _cpu_packages(), None
+    except Unavailable as error:
         return [], str(error)
 
 
-def _of_gpu(uuid: str) -> Counter:
+def _gpu(uuid: str) -> Counter:
     try:
-        return Board(uuid)
-    except Unreadable:
-        return Power(uuid)
+        return GpuEnergy(uuid)
+    except Unavailable:
+        return GpuPower(uuid)
 
 
-def _of_processors() -> list[Counter]:
+def _cpu_packages() -> list[Counter]:
     folders = [path.parent for path in sorted(RAPL.glob("intel-rapl:*/name"))]
     packages = [each for each in folders if (each / "name").read_text().startswith("package")]
     if not packages:
-        raise Unreadable("this processor shows no counter of energy (RAPL)")
-    return [Package(folder) for folder in packages]
+        raise Unavailable("this processor has no readable energy counter (RAPL)")
+    return [CpuPackage(folder) for folder in packages]
 
 
-def _asked(question: Any, handle: Any) -> Any:
-    """NVML's answer.
+def _ask(query: Any, handle: Any) -> Any:
+    """Return NVML's answer.
 
     Raises:
-        Unreadable: it has none.
+        Unavailable: it has none.
     """
     import pynvml
 
     try:
-        return question(handle)
+        return query(handle)
     except pynvml.NVMLError as error:
-        raise Unreadable(f"the GPU does not tell its energy: {error}") from error
+        raise Unavailable(f"the GPU does not report its energy: {error}") from error

@@ -1,4 +1,4 @@
-"""Which devices a study can run on, and what they are called."""
+"""The NVIDIA GPUs that this process may use, as NVML describes them."""
 
 import os
 from collections.abc import Callable
@@ -12,68 +12,69 @@ AUTO = "ASSAY_DEVICE"  # what `auto` means: jobs of a cluster get it from the on
 
 @dataclass(frozen=True)
 class Gpu:
-    """An NVIDIA GPU, or a part of one that is treated as one (MIG).
+    """An NVIDIA GPU, or a MIG instance of one.
 
     Attributes:
-        uuid: its name for CUDA and NVML, `GPU-...` or `MIG-...`.
+        uuid: its name in CUDA and NVML, `GPU-...` or `MIG-...`.
         used_bytes: of its memory.
-        processes: ids of those that compute on it, as far as they can be seen from here.
-        draws: whether it has a screen to draw on, which takes memory and disturbs nobody.
+        processes: ids of the visible processes that compute on it.
+        has_display: whether a program draws on a screen with it, which takes some of its memory.
     """
 
     uuid: str
     name: str
     used_bytes: int
     processes: tuple[int, ...]
-    draws: bool
+    has_display: bool
 
 
-def usable(found: list[Gpu], number: int) -> list[Gpu]:
-    """Those of some GPUs that a training on so many can use."""
-    return [gpu for gpu in found if number == 1 or not is_part(gpu.uuid)]
+def usable(gpus: list[Gpu], number: int) -> list[Gpu]:
+    """Return the GPUs that a training on `number` GPUs can use."""
+    return [gpu for gpu in gpus if number == 1 or not is_mig(gpu.uuid)]
 
 
-def is_part(uuid: str) -> bool:
-    """Whether it names a part of a divided GPU (MIG), of which CUDA gives a process only one."""
+def is_mig(uuid: str) -> bool:
+    """Return whether a UUID names a MIG instance; CUDA lets a process use only one."""
     return uuid.startswith("MIG-")
 
 
 def resolve(kind: str) -> str:
-    """`auto` -> `gpu` where an NVIDIA GPU can be used, else `cpu`; other kinds as they are."""
+    """Return `gpu` for `auto` where an NVIDIA GPU can be used, else `cpu`; other kinds as given."""
     if kind != "auto":
         return kind
     return os.environ.get(AUTO) or ("gpu" if count() else "cpu")
 
 
 def count() -> int:
-    """How many NVIDIA GPUs this process may use, without touching one."""
+    """Return the number of NVIDIA GPUs that this process may use, without initializing CUDA."""
     return len(available())
 
 
 def available() -> list[Gpu]:
-    """The NVIDIA GPUs that this process may use, in the order of CUDA_VISIBLE_DEVICES if it is set.
+    """Return the NVIDIA GPUs that this process may use, in the order of CUDA_VISIBLE_DEVICES.
 
-    Numbers count as the driver counts, by place on the bus. A GPU that is lost is left out.
+    Its numbers count as the driver does, by PCI bus id. A GPU that was lost is left out.
     """
-    allowed = os.environ.get(VISIBLE)
-    if allowed is not None and not allowed.strip():
+    visible = os.environ.get(VISIBLE)
+    if visible is not None and not visible.strip():
         return []
     import pynvml
 
     try:
         pynvml.nvmlInit()
-        found = [handle for number in range(pynvml.nvmlDeviceGetCount()) for handle in _at(number)]
-        known = {pynvml.nvmlDeviceGetUUID(handle): handle for handle in found}
+        numbers = range(pynvml.nvmlDeviceGetCount())
+        handles = [each for number in numbers for each in _handles(number)]
+        known = {pynvml.nvmlDeviceGetUUID(each): each for each in handles}
     except pynvml.NVMLError:
         return []
-    return [gpu for uuid in _allowed(allowed, known) for gpu in _described(uuid, known[uuid])]
+    return [gpu for uuid in _select(visible, list(known)) for gpu in _describe(uuid, known[uuid])]
 
 
 def handle(uuid: str) -> Any:
-    """NVML's own name for a GPU.
+    """Return NVML's handle of a GPU.
 
     Raises:
-        pynvml.NVMLError: there is none of that name, or it is lost.
+        pynvml.NVMLError: there is none with that UUID, or it was lost.
     """
     import pynvml
 
@@ -82,7 +83,16 @@ def handle(uuid: str) -> Any:
 
 
 def describe(kind: str, threads: int, number: int) -> dict[str, Any]:
-    """Devices for the record: `kind`, `name`, how many, CPU `threads` of each, a GPU's `driver`."""
+    """Return the devices of a run for its record.
+
+    Args:
+        kind: `cpu` or `gpu`.
+        threads: of each device's process.
+        number: of devices.
+
+    Returns:
+        `kind`, `name`, `devices`, `threads`, and a GPU's `driver`.
+    """
     counts = {"devices": number, "threads": threads}
     if kind == "cpu":
         from assay.runs import environment
@@ -94,81 +104,78 @@ def describe(kind: str, threads: int, number: int) -> dict[str, Any]:
     return {"kind": kind, "name": name, **counts, "driver": _driver()}
 
 
-def _allowed(words: str | None, known: dict[str, Any]) -> list[str]:
-    """The GPUs that CUDA_VISIBLE_DEVICES names, up to the first that is not there, as CUDA does."""
-    if words is None:
-        return list(known)
-    chosen: list[str] = []
-    for word in (word.strip() for word in words.split(",")):
+def processes(handle: Any) -> tuple[int, ...]:
+    """Return the ids of processes that compute on a GPU; none where NVML does not report them."""
+    running = _ask(lambda nvml: nvml.nvmlDeviceGetComputeRunningProcesses(handle), ())
+    return tuple(process.pid for process in running)
+
+
+def _select(visible: str | None, uuids: list[str]) -> list[str]:
+    """Return the UUIDs of CUDA_VISIBLE_DEVICES, up to the first unknown one, as CUDA does."""
+    if visible is None:
+        return uuids
+    selected: list[str] = []
+    for word in (word.strip() for word in visible.split(",")):
         if word.isdigit():
-            named = list(known)[int(word) : int(word) + 1]
+            matches = uuids[int(word) : int(word) + 1]
         else:
-            named = [uuid for uuid in known if word and uuid.startswith(word)]
-        if len(named) != 1 or named[0] in chosen:
+            matches = [uuid for uuid in uuids if word and uuid.startswith(word)]
+        if len(matches) != 1 or matches[0] in selected:
             break
-        chosen += named
-    return chosen
+        selected += matches
+    return selected
 
 
-def _at(number: int) -> list[Any]:
-    """The GPU of a number; its parts where it is divided, nothing where it is lost."""
+def _handles(number: int) -> list[Any]:
+    """Return the handle of a GPU, or those of its MIG instances; none if it was lost."""
     import pynvml
 
     try:
-        whole = pynvml.nvmlDeviceGetHandleByIndex(number)
-        pynvml.nvmlDeviceGetUUID(whole)
+        board = pynvml.nvmlDeviceGetHandleByIndex(number)
+        pynvml.nvmlDeviceGetUUID(board)
     except pynvml.NVMLError:
         return []
     try:
-        divided, _ = pynvml.nvmlDeviceGetMigMode(whole)
+        has_mig, _ = pynvml.nvmlDeviceGetMigMode(board)
     except pynvml.NVMLError:
-        divided = False
-    return _parts(whole) if divided else [whole]
+        has_mig = False
+    return _mig_handles(board) if has_mig else [board]
 
 
-def _parts(whole: Any) -> list[Any]:
+def _mig_handles(board: Any) -> list[Any]:
     import pynvml
 
-    found = []
-    for number in range(pynvml.nvmlDeviceGetMaxMigDeviceCount(whole)):
+    handles = []
+    for number in range(pynvml.nvmlDeviceGetMaxMigDeviceCount(board)):
         try:
-            found.append(pynvml.nvmlDeviceGetMigDeviceHandleByIndex(whole, number))
+            handles.append(pynvml.nvmlDeviceGetMigDeviceHandleByIndex(board, number))
         except pynvml.NVMLError:
             continue
-    return found
+    return handles
 
 
-def _described(uuid: str, found: Any) -> list[Gpu]:
+def _describe(uuid: str, handle: Any) -> list[Gpu]:
     import pynvml
 
     try:
-        name = pynvml.nvmlDeviceGetName(found)
-        return [Gpu(uuid, name, _used(found), processes(found), _draws(found))]
+        name = pynvml.nvmlDeviceGetName(handle)
+        graphics = _ask(lambda nvml: nvml.nvmlDeviceGetGraphicsRunningProcesses(handle), ())
+        return [Gpu(uuid, name, _used_bytes(handle), processes(handle), bool(graphics))]
     except pynvml.NVMLError:
         return []
 
 
-def _used(found: Any) -> int:
-    """Bytes of a GPU's memory that programs use; 0 where it has none of its own."""
+def _used_bytes(handle: Any) -> int:
+    """Return the memory that programs use on a GPU; 0 if it has no memory of its own."""
     import pynvml
 
     try:
         try:
-            return pynvml.nvmlDeviceGetMemoryInfo(found, pynvml.nvmlMemory_v2).used
+            return pynvml.nvmlDeviceGetMemoryInfo(handle, pynvml.nvmlMemory_v2).used
         except (pynvml.NVMLError_FunctionNotFound, pynvml.NVMLError_ArgumentVersionMismatch):
-            return pynvml.nvmlDeviceGetMemoryInfo(found).used  # with what the driver reserves
+            return pynvml.nvmlDeviceGetMemoryInfo(handle).used  # includes the driver's reserve
     except pynvml.NVMLError_NotSupported:
         return 0
-
-
-def _draws(found: Any) -> bool:
-    return bool(_told(lambda nvml: nvml.nvmlDeviceGetGraphicsRunningProcesses(found), ()))
-
-
-def processes(found: Any) -> tuple[int, ...]:
-    """Ids of the processes that compute on a GPU, by its handle; none where NVML does not tell."""
-    running = _told(lambda nvml: nvml.nvmlDeviceGetComputeRunningProcesses(found), ())
-    return tuple(process.pid for process in running)
 
 
 def _driver() -> str | None:
@@ -176,14 +183,14 @@ def _driver() -> str | None:
         nvml.nvmlInit()
         return nvml.nvmlSystemGetDriverVersion()
 
-    return _told(version, None)
+    return _ask(version, None)
 
 
-def _told(question: Callable[[Any], Any], otherwise: Any) -> Any:
-    """What NVML answers, or something else where it cannot."""
+def _ask(query: Callable[[Any], Any], default: Any) -> Any:
+    """Return NVML's answer, or a default where it has none."""
     import pynvml
 
     try:
-        return question(pynvml)
+        return query(pynvml)
     except pynvml.NVMLError:
-        return otherwise
+        return default

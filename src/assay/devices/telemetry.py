@@ -1,4 +1,4 @@
-"""What a run takes besides time, and what disturbs it."""
+"""Telemetry of a run: energy, memory, CPU time, and interference by foreign processes."""
 
 import os
 import threading
@@ -9,10 +9,10 @@ from pathlib import Path
 from typing import Any
 
 from assay.devices import energy, gpus
-from assay.devices.energy import LOOK_SECONDS, Unreadable
+from assay.devices.energy import POLL_SECONDS, Unavailable
 from assay.runs import environment, supervision
 
-THROTTLED = {  # reasons of NVML for which a GPU runs slower than its load asks for
+THROTTLED = {  # NVML's reasons for clocks below what the load asks for
     0x08: "slowed down by its hardware",
     0x20: "hot",
     0x40: "hot",
@@ -21,22 +21,22 @@ THROTTLED = {  # reasons of NVML for which a GPU runs slower than its load asks 
 
 
 class Meter:
-    """Counts while it runs, over all processes that work on a run one after the other.
+    """Measures a run, over all processes that it takes if it is interrupted.
 
     Attributes:
         counts: sums by name, in seconds and joules.
-        seen: what was seen at least once, such as a stranger's process.
-        missing: why there is no energy; None where there is.
-        notes: whatever else was measured once, by name.
-        peaks: what tells the most that there was of something, such as memory, by name.
+        seen: interference that was seen at least once, such as a foreign process.
+        missing: why there is no energy; None if there is.
+        notes: values that were measured once, by name.
+        peaks: functions that return the largest value so far, such as of memory, by name.
     """
 
-    def __init__(self, gpus: list[str] | None = None, divided: bool = False) -> None:
-        """Prepare to count.
+    def __init__(self, gpus: list[str] | None = None, shared: bool = False) -> None:
+        """Prepare to measure.
 
         Args:
-            gpus: UUIDs of those that the run has.
-            divided: whether other jobs may use the same device or processor.
+            gpus: UUIDs of the run's GPUs.
+            shared: whether other jobs may use the same device.
         """
         self.gpus = gpus or []
         self.counts: dict[str, float] = {}
@@ -47,7 +47,7 @@ class Meter:
             "peak_memory_bytes": environment.peak_memory_bytes,
             "peak_load": self._highest_load,
         }
-        self._divided = divided
+        self._shared = shared
         self._load = 0.0
         self._earlier: dict[str, float] = {}
         self._energy: list[energy.Counter] = []
@@ -55,30 +55,30 @@ class Meter:
 
     @contextmanager
     def running(self) -> Iterator[None]:
-        """Count during a block."""
-        self._energy, missing = energy.counters(self.gpus, self._divided)
+        """Measure during a block."""
+        self._energy, missing = energy.counters(self.gpus, self._shared)
         if self.missing or missing or (self.counts and "joules" not in self.counts):
             self._lose_energy(self.missing or missing or "it was not measured from the beginning")
         self._last = self._read()
         ended = threading.Event()
-        watch = threading.Thread(target=self._watch, args=(ended,), daemon=True)
-        watch.start()
+        poll = threading.Thread(target=self._poll, args=(ended,), daemon=True)
+        poll.start()
         try:
             yield
         finally:
             self._count()
             self._last = None
             ended.set()
-            watch.join()
+            poll.join()
 
-    def resume(self, kept: dict[str, Any]) -> None:
-        """Go on from what earlier processes had counted when they saved their work."""
-        self.counts, self.missing = dict(kept["counts"]), kept["missing"]
-        self.seen |= set(kept["seen"])
-        self._earlier = {name: kept[name] for name in kept if name.startswith("peak_")}
+    def resume(self, saved: dict[str, Any]) -> None:
+        """Continue from the `total` of earlier processes at the time of their last checkpoint."""
+        self.counts, self.missing = dict(saved["counts"]), saved["missing"]
+        self.seen |= set(saved["seen"])
+        self._earlier = {name: saved[name] for name in saved if name.startswith("peak_")}
 
     def total(self) -> dict[str, Any]:
-        """All so far: `counts`, `seen`, why there is no energy (`missing`), `peaks` and `notes`."""
+        """Return `counts`, `seen`, `missing`, and the values of `peaks` and `notes` by name."""
         if self._last is not None:
             self._count()
         return {
@@ -90,7 +90,7 @@ class Meter:
         }
 
     def _highest_load(self) -> float:
-        """The machine's load over a minute, as the system averages it, where it was highest."""
+        """Return the highest load average over a minute so far."""
         with suppress(OSError):
             self._load = max(self._load, round(os.getloadavg()[0], 2))
         return self._load
@@ -99,8 +99,8 @@ class Meter:
         before, self._last = self._last, self._read()
         for name, value in self._last.items():
             if name in before and value < before[name] and name == "joules":
-                self._lose_energy("the counter of energy was reset while the run went on")
-            elif name in before:  # a thread that ends takes its share of the waiting along
+                self._lose_energy("the energy counter was reset during the run")
+            elif name in before:  # a thread that ends takes its waiting time with it
                 spent = max(0.0, value - before[name])
                 self.counts[name] = self.counts.get(name, 0.0) + spent
 
@@ -109,7 +109,7 @@ class Meter:
         for counter in self._energy:
             try:
                 readings["joules"] = readings.get("joules", 0.0) + counter.read()
-            except Unreadable as error:
+            except Unavailable as error:
                 self._lose_energy(str(error))
                 readings.pop("joules", None)
                 break
@@ -119,21 +119,21 @@ class Meter:
         self.missing, self._energy = why, []
         self.counts.pop("joules", None)
 
-    def _watch(self, ended: threading.Event) -> None:
-        wait = min((counter.look_seconds for counter in self._energy), default=LOOK_SECONDS)
+    def _poll(self, ended: threading.Event) -> None:
+        wait = min((counter.poll_seconds for counter in self._energy), default=POLL_SECONDS)
         while True:
             for counter in self._energy:
-                with suppress(Unreadable):
+                with suppress(Unavailable):
                     counter.read()
             self._highest_load()
             for uuid in self.gpus:
-                self.seen |= _company(uuid)
+                self.seen |= _interference(uuid)
             if ended.wait(wait):
                 return
 
 
-def _company(uuid: str) -> set[str]:
-    """What disturbs work on a GPU now, in words."""
+def _interference(uuid: str) -> set[str]:
+    """Return what slows down work on a GPU now."""
     import pynvml
 
     try:
@@ -143,14 +143,13 @@ def _company(uuid: str) -> set[str]:
         reasons = 0
     except pynvml.NVMLError:
         return {"the GPU did not answer"}
-    found = {f"GPU {words}" for bit, words in THROTTLED.items() if reasons & bit}
-    computing = gpus.processes(handle)
-    strange = any(supervision.is_foreign(pid, {os.getpid()}) for pid in computing)
-    return found | ({"another process on the GPU"} if strange else set())
+    throttled = {f"GPU {words}" for bit, words in THROTTLED.items() if reasons & bit}
+    foreign = any(supervision.is_foreign(pid, {os.getpid()}) for pid in gpus.processes(handle))
+    return throttled | ({"another process on the GPU"} if foreign else set())
 
 
 def _processor() -> dict[str, float]:
-    """Seconds that the cores that this process may use have spent so far, and on whom."""
+    """Return how the cores of this process's affinity have spent their time so far, in seconds."""
     try:
         lines = Path("/proc/stat").read_text().splitlines()
         ours = {f"cpu{number}" for number in os.sched_getaffinity(0)}
@@ -160,7 +159,7 @@ def _processor() -> dict[str, float]:
     except (OSError, ValueError, AttributeError):
         return {}
     tick = os.sysconf("SC_CLK_TCK")
-    root = supervision.workflow() or os.getpid()
+    root = supervision.workflow_pid() or os.getpid()
     return {
         "busy_seconds": (user + nice + system + irq + softirq) / tick,
         "workflow_seconds": _ticks_below(root) / tick,
@@ -172,7 +171,7 @@ def _processor() -> dict[str, float]:
 
 
 def _pressure() -> dict[str, float]:
-    """Seconds in which any task here waited for a core; none where the system does not tell."""
+    """Return the seconds in which any task waited for a core; empty without kernel support."""
     try:
         some = Path("/proc/pressure/cpu").read_text().splitlines()[0]
     except (OSError, IndexError):
@@ -181,7 +180,7 @@ def _pressure() -> dict[str, float]:
 
 
 def _waited(task: Path) -> int:
-    """Nanoseconds that a thread has waited for a core; none where it has ended by now."""
+    """Return the nanoseconds that a thread has waited for a core; 0 if it has ended."""
     try:
         return int((task / "schedstat").read_text().split()[1])
     except (OSError, IndexError):
@@ -189,7 +188,7 @@ def _waited(task: Path) -> int:
 
 
 def _ticks_below(root: int) -> int:
-    """The ticks of the clock that a process and all below it have spent, ended ones included."""
+    """Return the clock ticks used by a process and its descendants, including ended ones."""
     spent: dict[int, int] = {}
     below: dict[int, list[int]] = {}
     for path in Path("/proc").glob("[0-9]*/stat"):

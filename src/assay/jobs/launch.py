@@ -1,4 +1,9 @@
-"""Start: run a stage as a job of the workflow, in a warm process where there is one."""
+"""Launch a stage as a job of the workflow: forked by the fork server where there is one.
+
+Snakemake starts each job as a process of its own and watches that process. With a fork server, this
+process becomes a proxy for the forked one: it imports no packages, passes on what a process
+inherits and the signals that it receives, and ends as the forked process does.
+"""
 
 import contextlib
 import json
@@ -8,7 +13,7 @@ import signal
 import socket
 import sys
 
-WARM = "ASSAY_WARM"  # the name of the socket at which a warm parent listens
+FORK_SERVER = "ASSAY_FORK_SERVER"  # the name of the fork server's socket
 STARTED, ENDED = b"s", b"e"
 MESSAGE_BYTES = 9
 FORWARDED = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGQUIT, signal.SIGUSR1,
@@ -16,31 +21,31 @@ FORWARDED = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGQUIT, signa
 
 
 def main(arguments: list[str]) -> None:
-    """Run a stage with its own command line; ends as the stage does.
+    """Run a stage with its own command line; the process ends as the stage does.
 
     Args:
-        arguments: the stage, a module below `assay` with a function of its name, and then that
-            function's own, with `--output` if it leaves something.
+        arguments: the stage, a module below `assay` with a function of its name, followed by the
+            function's own arguments, `--output` among them if it writes files.
     """
-    name = os.environ.get(WARM)
+    name = os.environ.get(FORK_SERVER)
     if name and (connection := _connect(name)):
-        _stand_for(connection)
+        _be_proxy(connection)
     else:
         run(*arguments)
 
 
 def run(stage: str, *arguments: str) -> None:
-    """Run a stage in this process, and explain even what fails while its packages are loaded."""
+    """Run a stage in this process, and explain errors even while its packages are imported."""
     import importlib
     from pathlib import Path
 
     from assay.jobs import job
 
-    given = dict(zip(arguments[::2], arguments[1::2], strict=False))
+    options = dict(zip(arguments[::2], arguments[1::2], strict=False))
     explained: contextlib.AbstractContextManager = contextlib.nullcontext()
-    if "--output" in given:
-        output = Path(given["--output"])
-        explained = job.explained(job.title(stage, given.get("--seed"), output), None, output)
+    if "--output" in options:
+        output = Path(options["--output"])
+        explained = job.explained(job.title(stage, options.get("--seed"), output), None, output)
     with explained:
         module = importlib.import_module(f"assay.{stage}")
         jsonargparse = importlib.import_module("jsonargparse")
@@ -50,7 +55,12 @@ def run(stage: str, *arguments: str) -> None:
 
 
 def send(connection: socket.socket, kind: bytes, number: int) -> None:
-    """Send a message of the warm parent: that a job has started or ended, and a number."""
+    """Send a message of the fork server.
+
+    Args:
+        kind: `STARTED`, with the id of the job's process, or `ENDED`, with its exit code.
+        number: the id or code.
+    """
     connection.sendall(kind + number.to_bytes(MESSAGE_BYTES - 1, "big", signed=True))
 
 
@@ -64,42 +74,41 @@ def _connect(name: str) -> socket.socket | None:
         return None
 
 
-def _stand_for(connection: socket.socket) -> None:
-    """Ask for a process, hand on the signals that come in for it, and end as it ends."""
+def _be_proxy(connection: socket.socket) -> None:
+    """Request a process, forward signals to it, and end as it ends."""
     signal.pthread_sigmask(signal.SIG_BLOCK, FORWARDED)
     _request(connection)
-    kind, number = _answer(connection)
-    if kind is None:  # the parent has died, or could not fork: nothing was done yet
+    kind, child = _receive(connection)
+    if kind is None:  # the fork server died, or could not fork: nothing was done yet
         connection.close()
         signal.pthread_sigmask(signal.SIG_UNBLOCK, FORWARDED)
         run(*sys.argv[1:])
         return
-    child = number
 
     def forward(number: int, frame: object) -> None:
         with contextlib.suppress(ProcessLookupError):
             os.kill(child, number)
 
-    for each in FORWARDED:
-        signal.signal(each, forward)
+    for number in FORWARDED:
+        signal.signal(number, forward)
     signal.pthread_sigmask(signal.SIG_UNBLOCK, FORWARDED)
-    kind, code = _answer(connection)
+    kind, code = _receive(connection)
     if code == 0 and kind is not None:
-        _demand_record()
+        _require_record()
     _end(-signal.SIGKILL if kind is None else code)
 
 
-def _demand_record() -> None:
-    """End with a failure where a stage ended well and left nothing: a plug-in may call exit."""
+def _require_record() -> None:
+    """Fail if a stage ended with exit code 0 but without a record: a plug-in may have exited."""
     if "--output" not in sys.argv or "--partial" in sys.argv:
         return
     output = sys.argv[sys.argv.index("--output") + 1]
     if not os.path.exists(os.path.join(output, "record.json")):
-        sys.exit("the stage ended the process and left no record: does a plug-in call exit?")
+        sys.exit("the stage exited without writing a record; a plug-in may have called sys.exit()")
 
 
 def _request(connection: socket.socket) -> None:
-    """Send all that a process inherits."""
+    """Send everything that a process inherits."""
     limits = [name for name in dir(resource) if name.startswith("RLIMIT_")]
     numbers = {getattr(resource, name) for name in limits}
     umask = os.umask(0)
@@ -114,15 +123,13 @@ def _request(connection: socket.socket) -> None:
             "limits": {number: resource.getrlimit(number) for number in numbers},
         }
     ).encode()
-    try:
+    with contextlib.suppress(OSError):  # then there will be no answer
         socket.send_fds(connection, [len(body).to_bytes(8, "big")], [0, 1, 2])
         connection.sendall(body)
-    except OSError:
-        pass  # the answer will be missing
 
 
-def _answer(connection: socket.socket) -> tuple[bytes | None, int]:
-    """The next message; no kind where the other side is gone."""
+def _receive(connection: socket.socket) -> tuple[bytes | None, int]:
+    """Return the next message of the fork server; its kind is None if the other side is gone."""
     message = b""
     try:
         while len(message) < MESSAGE_BYTES:

@@ -85,7 +85,7 @@ def _numbers(tables: Tables):
                 f"{metric}_high": (_or_none(metric, row[f"{metric}_high"]), "Student's t, 95%"),
                 "training_seconds_mean": (
                     shown[row["experiment"]]["training"],
-                    f"mean over seeds of {ledger.WORDS[rule]}, pretraining included",
+                    f"mean over seeds of {ledger.DESCRIPTIONS[rule]}, pretraining included",
                 ),
                 "seconds_to_target_median": (
                     shown[row["experiment"]]["to target"],

@@ -76,7 +76,7 @@ def collect(plan: Plan) -> Tables:
 def _history(folder: Path, record: dict[str, Any]) -> list[dict[str, float]]:
     if HISTORY not in record["files"]:
         return []
-    rows = read_history(records.intact(folder, record, HISTORY))
+    rows = read_history(records.verified(folder, record, HISTORY))
     return [{name: float(row[name]) for name in row if name != "weights"} for row in rows]
 
 

@@ -8,13 +8,13 @@ WEIGHTS, HISTORY, PREDICTIONS = "weights.safetensors", "history.csv", "predictio
 TOKENIZER, GENERATED = "tokenizer.json", "generated.json"  # where there is text
 
 
-def split(name: str) -> str:
-    """The file of a split, such as `train.safetensors`."""
+def split_file(name: str) -> str:
+    """Return the file name of a split, such as `train.safetensors`."""
     return f"{name}.safetensors"
 
 
-FILES = {  # what a complete run holds at least, besides its record
-    "prepare": tuple(map(split, SPLITS)),
+FILES = {  # files of a complete run by stage, besides its record
+    "prepare": tuple(map(split_file, SPLITS)),
     "pretrain": (WEIGHTS, HISTORY),
     "finetune": (WEIGHTS, HISTORY),
     "evaluate": (PREDICTIONS,),

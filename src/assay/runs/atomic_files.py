@@ -1,4 +1,4 @@
-"""Files that are there whole or not at all, and survive a loss of power."""
+"""Files that are written completely or not at all, and survive a loss of power."""
 
 import hashlib
 import os
@@ -15,19 +15,19 @@ def write(path: Path, content: bytes) -> None:
 
 
 def stream(path: Path, produce: Callable[[IO[bytes]], Any], name: str = "{}") -> tuple[Path, str]:
-    """Write what a function puts into a file, atomically.
+    """Write the output of a function into a file, atomically.
 
     Args:
-        path: the file; its folder is made.
+        path: the file; its folder is created.
         produce: is called with the open file.
-        name: what the file is called in the end: `{}` stands for the last part of `path`, and
-            `{digest}` for the first 16 characters of the content's SHA-256.
+        name: final name of the file: `{}` is the last part of `path`, and `{digest}` the first 16
+            characters of the content's SHA-256.
 
     Returns:
-        Where it stands, and the SHA-256 of its content.
+        The final path, and the SHA-256 of the content.
 
     Raises:
-        OSError: nothing was written; a file that stood there before still does.
+        OSError: nothing was written; an older file of this name is unchanged.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     part = path.with_name(f"{path.name}.{os.getpid()}{PART}")
@@ -39,7 +39,7 @@ def stream(path: Path, produce: Callable[[IO[bytes]], Any], name: str = "{}") ->
         digest = hashing.sha256.hexdigest()
         final = path.with_name(name.format(path.name, digest=digest[:16]))
         part.replace(final)
-        _settle(final.parent)
+        _sync_folder(final.parent)
     except BaseException:
         part.unlink(missing_ok=True)
         raise
@@ -47,13 +47,13 @@ def stream(path: Path, produce: Callable[[IO[bytes]], Any], name: str = "{}") ->
 
 
 def sha256(path: Path) -> str:
-    """The SHA-256 of a file's content."""
+    """Return the SHA-256 of a file's content."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def _settle(folder: Path) -> None:
-    """Make a renaming last: a file system may keep it in memory for a while."""
+def _sync_folder(folder: Path) -> None:
+    """Write the names in a folder to disk: a file system may delay a rename."""
     handle = os.open(folder, os.O_RDONLY)
     try:
         os.fsync(handle)
@@ -62,7 +62,7 @@ def _settle(folder: Path) -> None:
 
 
 class _Hashing:
-    """A file that digests what is written to it."""
+    """A file that hashes what is written to it."""
 
     def __init__(self, file: IO[bytes]) -> None:
         self.file, self.sha256 = file, hashlib.sha256()

@@ -1,4 +1,4 @@
-"""The machine and the software that a run used."""
+"""The machine and the software of a run."""
 
 import os
 import platform
@@ -18,11 +18,11 @@ PACKAGES = (
     "scikit-learn",
     "safetensors",
 )
-CHOSEN = ("tokenizers", "timm", "transformers", "huggingface-hub", "datasets")  # by some studies
+OPTIONAL = ("tokenizers", "timm", "transformers", "huggingface-hub", "datasets")
 
 
 def describe() -> dict[str, Any]:
-    """Python, packages, operating system, processor and the commit of this project."""
+    """Return Python, packages, operating system, processor and the commit of this project."""
     return {
         "python": platform.python_version(),
         "packages": packages(),
@@ -34,13 +34,13 @@ def describe() -> dict[str, Any]:
 
 
 def packages() -> dict[str, str | None]:
-    """Versions of those that each run uses, and of others that are here."""
-    chosen = {name: version for name in CHOSEN if (version := _version(name))}
-    return {name: _version(name) for name in PACKAGES} | chosen
+    """Return the versions of the packages that every run uses, and of installed optional ones."""
+    optional = {name: version for name in OPTIONAL if (version := _version(name))}
+    return {name: _version(name) for name in PACKAGES} | optional
 
 
 def processor() -> str:
-    """The processor's name, as the operating system gives it."""
+    """Return the processor's name from the operating system."""
     try:
         lines = Path("/proc/cpuinfo").read_text().splitlines()
         return next(
@@ -51,7 +51,7 @@ def processor() -> str:
 
 
 def peak_memory_bytes() -> int:
-    """The most memory of the host that this process has held at once."""
+    """Return the peak resident memory of this process."""
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return peak if sys.platform == "darwin" else peak * 1024
 
@@ -64,7 +64,7 @@ def _version(package: str) -> str | None:
 
 
 def _commit() -> str | None:
-    """The commit of the checkout that this file stands in, marked where it has been edited."""
+    """Return the commit of this file's checkout, marked `-dirty` if the checkout has edits."""
     command = ["git", "describe", "--always", "--dirty", "--abbrev=12"]
     folder = Path(__file__).resolve().parent
     try:

@@ -1,4 +1,4 @@
-"""What a result depends on, as digests: settings, code, parents and seed."""
+"""Hashes of everything that a result depends on: settings, code, parents and seed."""
 
 import ast
 import hashlib
@@ -16,11 +16,11 @@ DOCUMENTED = (ast.Module, ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)
 
 
 class CodeError(ValueError):
-    """A file of the project that cannot be read as what it is; the text names file and line."""
+    """A source file of the project cannot be read or parsed; the text names file and line."""
 
 
 def canonical(value: Any) -> str:
-    """JSON text that is the same for equal values, whatever the order of their keys.
+    """Return JSON text that is the same for equal values, whatever the order of their keys.
 
     Raises:
         ValueError: a number is NaN or infinite.
@@ -28,34 +28,36 @@ def canonical(value: Any) -> str:
     return json.dumps(value, sort_keys=True, separators=(",", ":"), allow_nan=False)
 
 
-def digest(value: Any) -> str:
-    """16 hexadecimal characters (64 bits of SHA-256) of a value's canonical JSON."""
-    return hashlib.sha256(canonical(value).encode()).hexdigest()[:16]
+def hash_of(value: Any) -> str:
+    """Return 16 hexadecimal characters: 64 bits of the SHA-256 of a value's canonical JSON."""
+    return _sha256(canonical(value))
 
 
 def modules(stage: str, settings: dict[str, Any]) -> list[str]:
-    """The modules that a stage runs: its own, and those that its settings choose by name."""
-    chosen = (kind for kind in plugins.KINDS if kind in settings)
+    """Return the modules that a stage runs: its own, and the plug-ins that its settings name."""
+    used = (kind for kind in plugins.KINDS if kind in settings)
     return [
         f"assay.{stage}",
-        *(name for kind in chosen for name in plugins.modules(kind, settings[kind])),
+        *(name for kind in used for name in plugins.modules(kind, settings[kind])),
     ]
 
 
-def run(stage: str, settings: dict[str, Any], parents: dict[str, str], seed: int | None) -> str:
-    """The digest of a run: of all that its result depends on.
+def run_hash(
+    stage: str, settings: dict[str, Any], parents: dict[str, str], seed: int | None
+) -> str:
+    """Return the hash of a run: of everything that its result depends on.
 
     Args:
-        stage: the module below `assay` that makes it.
+        stage: the module below `assay` that does the work.
         settings: all of its settings, device kind, precision and threads among them.
-        parents: role -> digest of the run that plays it, such as `data` or `weights`.
+        parents: role, such as `data` or `weights`, -> hash of the parent run.
         seed: None where nothing is random.
     """
-    return digest(
+    return hash_of(
         {
             "stage": stage,
             "settings": settings,
-            "code": _code_digest(*modules(stage, settings)),
+            "code": _code_hash(*modules(stage, settings)),
             "parents": parents,
             "seed": seed,
         }
@@ -63,54 +65,58 @@ def run(stage: str, settings: dict[str, Any], parents: dict[str, str], seed: int
 
 
 @cache
-def _code_digest(*names: str) -> str:
-    return digest(code(*names))
+def _code_hash(*names: str) -> str:
+    return hash_of(code_hashes(*names))
 
 
 @cache
-def code(*names: str) -> dict[str, str]:
-    """Digest each file that modules import from this project, themselves included.
+def code_hashes(*names: str) -> dict[str, str]:
+    """Hash each file that modules import from this project, themselves included.
 
-    Comments, docstrings and formatting do not count. Imports are followed in the text, so nothing
-    is imported, and a module that is chosen by name at run time has to be among `names`.
+    Comments, docstrings and formatting do not count. Imports are read from the source, so nothing
+    is imported; a module that is chosen by name at run time has to be among `names`.
 
     Args:
         *names: dotted, such as `assay.finetune`.
 
     Returns:
-        Path below src/ -> digest of the file's meaning.
+        Path below src/ -> hash of the file's syntax tree.
     """
-    found: dict[str, str] = {}
-    waiting = list(names)
-    while waiting:
-        name = waiting.pop()
-        for part in _with_packages(name):
-            path = file(part)
-            if path and (key := path.relative_to(SOURCE).as_posix()) not in found:
-                found[key], imports = _read(path)
-                waiting.extend(imports)
-    return dict(sorted(found.items()))
+    hashes: dict[str, str] = {}
+    queue = list(names)
+    while queue:
+        name = queue.pop()
+        for module in _with_packages(name):
+            path = module_file(module)
+            if path and (key := path.relative_to(SOURCE).as_posix()) not in hashes:
+                hashes[key], imports = _hash_file(path)
+                queue.extend(imports)
+    return dict(sorted(hashes.items()))
 
 
-def texts(folder: str) -> dict[str, str]:
-    """Digest the templates and styles of a folder below src/, their comments and spacing apart."""
-    found = {}
+def template_hashes(folder: str) -> dict[str, str]:
+    """Hash the templates and style sheets of a folder below src/, without comments and spacing."""
+    hashes = {}
     for path in sorted((SOURCE / folder).iterdir()):
         if path.is_file():
             text = " ".join(COMMENT.sub("", path.read_text(errors="replace")).split())
-            found[path.name] = hashlib.sha256(text.encode()).hexdigest()[:16]
-    return found
+            hashes[path.name] = _sha256(text)
+    return hashes
+
+
+def _sha256(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
 def _with_packages(name: str) -> list[str]:
-    """`a.b.c` -> `a`, `a.b`, `a.b.c`: importing a module runs its packages too."""
+    """Return `a`, `a.b`, `a.b.c` for `a.b.c`: importing a module runs its packages too."""
     parts = name.split(".")
     return [".".join(parts[: end + 1]) for end in range(len(parts))]
 
 
 @cache
-def file(module: str) -> Path | None:
-    """The file of one of this project's modules; None for one of another library."""
+def module_file(module: str) -> Path | None:
+    """Return the file of one of this project's modules; None for one of another library."""
     base = SOURCE.joinpath(*module.split("."))
     candidates = (base.with_name(base.name + ".py"), base / "__init__.py")
     return next((path for path in candidates if path.is_file()), None)
@@ -118,37 +124,37 @@ def file(module: str) -> Path | None:
 
 @cache
 def _is_ours(package: str) -> bool:
-    return file(package) is not None or Path(SOURCE, package).is_dir()
+    return module_file(package) is not None or Path(SOURCE, package).is_dir()
 
 
-def _read(path: Path) -> tuple[str, tuple[str, ...]]:
-    """The digest of a file's meaning, and the project's modules that it may import."""
+def _hash_file(path: Path) -> tuple[str, tuple[str, ...]]:
+    """Return the hash of a file's syntax tree, and the project's modules that it may import."""
     try:
-        found = path.stat()
+        status = path.stat()
     except OSError as error:
         raise _unreadable(path, error) from error
-    return _read_once(path, found.st_mtime_ns, found.st_size)
+    return _hash_version(path, status.st_mtime_ns, status.st_size)
 
 
 @cache
-def _read_once(path: Path, *version: int) -> tuple[str, tuple[str, ...]]:
-    tree = parsed(path)
+def _hash_version(path: Path, *version: int) -> tuple[str, tuple[str, ...]]:
+    tree = parse(path)
     package = path.relative_to(SOURCE).with_suffix("").parts[:-1]
     imports = tuple(name for name in _imports(tree, package) if _is_ours(name.split(".")[0]))
-    return hashlib.sha256(_meaning(tree).encode()).hexdigest()[:16], imports
+    return _sha256(_canonical_tree(tree)), imports
 
 
-def parsed(path: Path) -> ast.Module:
-    """The syntax tree of a file.
+def parse(path: Path) -> ast.Module:
+    """Return the syntax tree of a file.
 
     Raises:
-        CodeError: it is no Python.
+        CodeError: it cannot be read, or is not valid Python.
     """
     try:
         return ast.parse(path.read_bytes(), filename=str(path))
     except SyntaxError as error:
         line = f", line {error.lineno}" if error.lineno else ""
-        raise CodeError(f"src/{path.relative_to(SOURCE)}{line}: {error.msg}: mend it") from error
+        raise CodeError(f"src/{path.relative_to(SOURCE)}{line}: {error.msg}: fix it") from error
     except (OSError, ValueError, RecursionError) as error:
         raise _unreadable(path, error) from error
 
@@ -164,18 +170,18 @@ def _imports(tree: ast.AST, package: tuple[str, ...]) -> list[str]:
             names += [alias.name for alias in node.names]
         elif isinstance(node, ast.ImportFrom):
             base = package[: len(package) - node.level + 1] if node.level else ()
-            origin = ".".join([*base, *([node.module] if node.module else [])])
-            names += [origin, *(f"{origin}.{alias.name}" for alias in node.names)]
+            source = ".".join([*base, *([node.module] if node.module else [])])
+            names += [source, *(f"{source}.{alias.name}" for alias in node.names)]
     return names
 
 
-def _meaning(node: Any) -> str:
-    """A syntax tree as text, alike on every Python version that reads the same code.
+def _canonical_tree(node: Any) -> str:
+    """Return a syntax tree as text that is the same on every Python version.
 
-    Fields that are empty are left out, since newer versions add such fields.
+    Empty fields are left out, since newer versions add such fields.
     """
     if isinstance(node, list):
-        return "[" + ",".join(map(_meaning, node)) + "]"
+        return "[" + ",".join(map(_canonical_tree, node)) + "]"
     if not isinstance(node, ast.AST):
         return f"{type(node).__name__}:{node!r}"
     parts = []
@@ -184,5 +190,5 @@ def _meaning(node: Any) -> str:
         if name == "body" and isinstance(node, DOCUMENTED) and ast.get_docstring(node, clean=False):
             value = value[1:]
         if value is not None and value != []:
-            parts.append(f"{name}={_meaning(value)}")
+            parts.append(f"{name}={_canonical_tree(value)}")
     return f"{type(node).__name__}({','.join(parts)})"

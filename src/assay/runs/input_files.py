@@ -1,4 +1,4 @@
-"""The user's own files that a study names: which they are, and digests of their content."""
+"""The user's own files that a study names, and hashes of their content."""
 
 import glob
 import json
@@ -15,14 +15,14 @@ from typing import Any
 from assay.runs import atomic_files, identity
 from assay.runs.errors import ExitCode, JobError
 
-KNOWN = Path(".snakemake/assay/sources.json")  # digests of files that have not changed since
-SETTLED_SECONDS = 2.0  # a file that was just written may change again within its time stamp
+CACHE = Path(".snakemake/assay/sources.json")  # hashes by path, for files that are unchanged
+MTIME_SECONDS = 2.0  # a file that was just written may change again without a new mtime
 
 
-def listed(value: str) -> list[Path]:
-    """The files that a setting stands for: one, those below a folder, or those that match a glob.
+def expand(value: str) -> list[Path]:
+    """Return the files of a setting: one file, those below a folder, or those that match a glob.
 
-    Hidden files and folders below it do not count.
+    Hidden files and folders below it are ignored.
 
     Raises:
         FileNotFoundError: there is none.
@@ -31,92 +31,87 @@ def listed(value: str) -> list[Path]:
     if path.is_file():
         return [path]
     if path.is_dir():
-        found = list(_below(value))
+        paths = list(_below(value))
     else:
-        found = [Path(name) for name in glob.glob(value, recursive=True) if os.path.isfile(name)]
-    if not found:
+        paths = [Path(name) for name in glob.glob(value, recursive=True) if os.path.isfile(name)]
+    if not paths:
         raise FileNotFoundError(value)
-    return sorted(found)
+    return sorted(paths)
 
 
-def digest(value: str) -> str:
-    """A digest of the files that a setting stands for, their names below the folder included."""
-    known = _known()
-    paths = listed(value)
-    found = {path: _kept(path, known) for path in paths}
-    unknown = [path for path, made in found.items() if made is None]
-    with ThreadPoolExecutor() as pool:  # for those alone: to hand one over takes longer than a look
-        found.update(
-            zip(unknown, pool.map(lambda path: _digest(path, known), unknown), strict=True)
-        )
+def content_hash(value: str) -> str:
+    """Return a hash of the files of a setting, and of their names below its folder."""
+    cache = _read_cache()
+    paths = expand(value)
+    hashes = {path: _cached(path, cache) for path in paths}
+    unknown = [path for path, known in hashes.items() if known is None]
+    with ThreadPoolExecutor() as pool:  # only for the unknown: a cached hash costs less than a task
+        hashes.update(zip(unknown, pool.map(lambda path: _hash(path, cache), unknown), strict=True))
     if unknown:
-        _keep(known)
-    digests = [found[path] for path in paths]
+        _write_cache(cache)
     above = value if Path(value).is_dir() else os.path.commonpath([path.parent for path in paths])
-    names = [path.relative_to(above).as_posix() for path in paths]
-    return identity.digest(list(zip(names, digests, strict=True)))
+    return identity.hash_of([[path.relative_to(above).as_posix(), hashes[path]] for path in paths])
 
 
-def check(settings: dict[str, Any]) -> None:
-    """Look whether the files are those that a run was planned for.
+def check_unchanged(settings: dict[str, Any]) -> None:
+    """Check that a run's input files are those that it was planned for.
 
     Args:
-        settings: of a run; `sources` holds digests by the names of settings, `dataset.folder`.
+        settings: of a run; `sources` maps names of settings, such as `dataset.folder`, to hashes.
 
     Raises:
-        JobError: they were changed since.
+        JobError: they have changed since.
     """
-    for name, wanted in settings.get("sources", {}).items():
+    for name, planned in settings.get("sources", {}).items():
         value = reduce(getitem, name.split("."), settings)
         try:
-            found = digest(value)
+            current = content_hash(value)
         except OSError as error:
             raise JobError(f"{value}: cannot be read: {error}", ExitCode.DATA) from error
-        if found != wanted:
+        if current != planned:
             what = "its files were changed after snakemake was started: run snakemake again"
             raise JobError(f"{value}: {what}", ExitCode.CHANGED)
 
 
-def _below(folder: str, within: tuple[str, ...] = ()) -> Iterator[Path]:
-    """All files below a folder; links are followed, but not back to where they are."""
+def _below(folder: str, parents: tuple[str, ...] = ()) -> Iterator[Path]:
+    """Yield all files below a folder; links are followed, except back to a parent."""
     real = os.path.realpath(folder)
-    if real in within:
+    if real in parents:
         return
     for name in sorted(name for name in os.listdir(folder) if not name.startswith(".")):
         path = os.path.join(folder, name)
         if os.path.isdir(path):
-            yield from _below(path, (*within, real))
-        elif os.path.isfile(path):  # and no link that leads nowhere
+            yield from _below(path, (*parents, real))
+        elif os.path.isfile(path):  # not a broken link
             yield Path(path)
 
 
-def _kept(path: Path, known: dict[str, list]) -> str | None:
-    """The digest of a file that has not changed since it was noted."""
-    *version, made = known.get(str(path.absolute()), [None])
-    return made if version == _version(os.stat(path)) else None
+def _cached(path: Path, cache: dict[str, list]) -> str | None:
+    """Return the cached hash of a file that has not changed since."""
+    *version, known = cache.get(str(path.absolute()), [None])
+    return known if version == _version(os.stat(path)) else None
 
 
-def _digest(path: Path, known: dict[str, list]) -> str:
-    found = path.stat()
-    made = atomic_files.sha256(path)
-    if time.time() - found.st_ctime > SETTLED_SECONDS:
-        known[str(path.absolute())] = [*_version(found), made]
-    return made
+def _hash(path: Path, cache: dict[str, list]) -> str:
+    status = path.stat()
+    known = atomic_files.sha256(path)
+    if time.time() - status.st_ctime > MTIME_SECONDS:
+        cache[str(path.absolute())] = [*_version(status), known]
+    return known
 
 
-def _version(found: os.stat_result) -> list[int]:
-    return [found.st_size, found.st_mtime_ns, found.st_ctime_ns, found.st_ino]
+def _version(status: os.stat_result) -> list[int]:
+    return [status.st_size, status.st_mtime_ns, status.st_ctime_ns, status.st_ino]
 
 
-def _known() -> dict[str, list]:
+def _read_cache() -> dict[str, list]:
     try:
-        return json.loads(KNOWN.read_text())
+        return json.loads(CACHE.read_text())
     except (OSError, ValueError):
         return {}
 
 
-def _keep(known: dict[str, list]) -> None:
-    """Note digests, so that the next plan need not read the files; they are no more than that."""
-    if known != _known():
-        with suppress(OSError):
-            atomic_files.write(KNOWN, json.dumps(known).encode())
+def _write_cache(cache: dict[str, list]) -> None:
+    if cache != _read_cache():
+        with suppress(OSError):  # the cache only saves time
+            atomic_files.write(CACHE, json.dumps(cache).encode())

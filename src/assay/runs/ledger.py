@@ -1,4 +1,4 @@
-"""The ledger: what was spent on a run, in seconds of wall time."""
+"""The ledger: how the wall time of a run is divided into phases."""
 
 import os
 import time
@@ -20,29 +20,26 @@ PHASES = (
     "wasted",
     "other",
 )
-
-
-# What counts as training time, as others define it.
-RULES = {
+RULES = {  # the phases that count as training time, by the benchmark that defines it so
     "steps": ("train", "data_wait"),
     "algoperf": ("compile", "train", "data_wait"),
     "mlperf": ("data", "train", "data_wait", "validate", "checkpoint", "other", "wasted"),
 }
-WORDS = {
-    "steps": "optimisation steps alone",
-    "algoperf": "optimisation steps and compilation (AlgoPerf's rule)",
-    "mlperf": "all from the first look at the data to the end of training, with evaluation and "
-    "lost work, without building and compilation (MLPerf's rule)",
+DESCRIPTIONS = {
+    "steps": "optimization steps alone",
+    "algoperf": "optimization steps and compilation (AlgoPerf's rule)",
+    "mlperf": "everything from the first access to the data to the end of training, with "
+    "validation and wasted work, without building and compilation (MLPerf's rule)",
 }
 
 
 def training_seconds(seconds: Mapping[str, float], rule: str) -> float:
-    """The part of a ledger that is training time.
+    """Return the part of a ledger that is training time.
 
     Args:
         seconds: by phase.
-        rule: of `RULES`: steps alone; AlgoPerf's, in which compilation counts and evaluation does
-            not; MLPerf's, which runs without a pause from the first look at the data to the end.
+        rule: of `RULES`: steps alone; AlgoPerf's, which includes compilation and excludes
+            validation; MLPerf's, which runs without a pause from the first access to the data.
     """
     return sum(seconds.get(phase, 0.0) for phase in RULES[rule])
 
@@ -50,9 +47,9 @@ def training_seconds(seconds: Mapping[str, float], rule: str) -> float:
 class Ledger:
     """A clock that is always in exactly one phase, so that the phases sum to the wall time.
 
-    It starts when the process did: all until the first `enter` counts as `import`. A run that goes
-    on after a crash keeps the seconds of the work that was saved. What the crash has cost counts as
-    `lost`: the work that was not saved, and the start of the new process.
+    It starts with the process: everything before the first `enter` counts as `import`. A resumed
+    run keeps the seconds of the work that was saved. The cost of the interruption counts as
+    `wasted`: the work that was not saved, and the start of the new process.
 
     Attributes:
         seconds: by phase.
@@ -63,7 +60,7 @@ class Ledger:
         """Start the clock.
 
         Args:
-            synchronize: waits for the device; called at each border of two phases.
+            synchronize: waits for the device; called whenever the phase changes.
         """
         self.synchronize = synchronize or (lambda: None)
         self.seconds = dict.fromkeys(PHASES, 0.0)
@@ -73,7 +70,7 @@ class Ledger:
         self.seconds["import"] = self._since - self.started
 
     def enter(self, phase: str) -> None:
-        """Close the present phase and open another."""
+        """End the current phase and begin another."""
         self.synchronize()
         now = time.perf_counter()
         self.seconds[self.phase] += now - self._since
@@ -81,7 +78,7 @@ class Ledger:
 
     @contextmanager
     def spend(self, phase: str) -> Iterator[None]:
-        """Enter a phase for the length of a block, then go back to the one before."""
+        """Enter a phase for the length of a block, then return to the previous one."""
         before = self.phase
         self.enter(phase)
         try:
@@ -89,34 +86,34 @@ class Ledger:
         finally:
             self.enter(before)
 
-    def part(self, phase: str, seconds: float) -> None:
-        """Count some of the present phase's seconds as those of another, without a border."""
+    def move(self, phase: str, seconds: float) -> None:
+        """Count some of the current phase's seconds as another phase's, without entering it."""
         self.seconds[phase] += seconds
         self.seconds[self.phase] -= seconds
 
-    def lose(self, seconds: float) -> None:
-        """Count work of earlier processes that was not saved."""
+    def waste(self, seconds: float) -> None:
+        """Add the work of earlier processes that was not saved."""
         self.seconds["wasted"] += seconds
 
-    def resume(self, kept: dict[str, float]) -> None:
-        """Go on from saved work: whatever else was spent so far is lost, but for waiting.
+    def resume(self, saved: dict[str, float]) -> None:
+        """Continue from saved work: all other seconds so far are wasted, except for waiting.
 
         Args:
-            kept: seconds by phase of the work that was saved.
+            saved: seconds by phase of the work that was saved.
         """
         spent, waited = self.total()["wall"], self.seconds["wait"]
-        self.seconds = {phase: kept.get(phase, 0.0) for phase in PHASES}
+        self.seconds = {phase: saved.get(phase, 0.0) for phase in PHASES}
         self.seconds["wait"] += waited
-        self.lose(max(0.0, spent - waited - sum(kept.values())))
+        self.waste(max(0.0, spent - waited - sum(saved.values())))
 
     def total(self) -> dict[str, float]:
-        """Seconds by phase, and their sum as `wall`."""
+        """Return the seconds by phase, and their sum as `wall`."""
         self.enter(self.phase)
         return {**self.seconds, "wall": sum(self.seconds.values())}
 
 
 def _process_age_seconds() -> float:
-    """How long ago the operating system started this process; 0 where it does not tell."""
+    """Return how long ago the operating system started this process; 0 if that is not known."""
     try:
         with open("/proc/self/stat") as file:
             started_ticks = int(file.read().rsplit(")", 1)[1].split()[19])

@@ -1,79 +1,128 @@
-"""One writer at a time: locks that end with the process that holds them."""
+"""File locks (flock) that end with the process that holds them, however it ends."""
 
 import errno
 import fcntl
+import json
 import os
 import socket
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import IO
 
-PATIENCE_SECONDS = 0.1
+POLL_SECONDS = 0.1
 WORKFLOW = Path(".snakemake", "assay.lock")  # held while a snakemake runs in this folder
 
 
-def take(path: Path) -> IO[str] | None:
-    """Take a lock, noting in its file who holds it; None where another process has it.
+@dataclass(frozen=True)
+class Holder:
+    """The process that holds a lock; without a `pid` it is not known, as for shared locks."""
 
-    The lock is held until the returned file is closed or the process ends, however it ends.
+    pid: int | None = None
+    host: str = ""
+
+    def __str__(self) -> str:
+        return f"process {self.pid} on {self.host}" if self.pid else "another process"
+
+
+def acquire(
+    path: Path, shared: bool = False, wait: bool = False, all_users: bool = False
+) -> IO[str] | None:
+    """Take a lock and write its holder into the file; return None if another process holds it.
+
+    The lock is held until the returned file is closed or the process ends.
+
+    Args:
+        path: the file to lock; it and its folder are created.
+        shared: let other processes hold the lock at the same time, if theirs is shared too.
+        wait: block while another process holds the lock.
+        all_users: let every user of the machine take the lock.
 
     Raises:
-        OSError: the file cannot be written, or its file system knows no locks.
+        OSError: the file cannot be opened, or its file system has no locks.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
+    kind = fcntl.LOCK_SH if shared else fcntl.LOCK_EX
     while True:
-        file = path.open("a+")
+        file = _open(path, all_users)
         try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            fcntl.flock(file, kind if wait else kind | fcntl.LOCK_NB)
         except OSError as error:
             file.close()
-            if error.errno in (errno.EWOULDBLOCK, errno.EACCES):
-                return None
-            raise
-        if is_at(file, path):
+            if not _is_held(error):
+                raise
+            return None
+        if _is_at(file, path):
             break
-        file.close()  # it was deleted by its last holder: lock the file that stands there now
-    file.truncate(0)
-    file.write(f"process {os.getpid()} on {socket.gethostname()}\n")
-    file.flush()
+        file.close()  # it was deleted meanwhile: lock the file that is there now
+    if file.writable():
+        file.truncate(0)
+        if not shared:
+            json.dump(asdict(Holder(os.getpid(), socket.gethostname())), file)
+            file.flush()
     return file
 
 
-def holder(path: Path) -> str | None:
-    """Who holds a lock; None where nobody does."""
+def holder(path: Path) -> Holder | None:
+    """Return the holder of a lock; None if nobody holds it."""
     try:
-        with path.open() as file:
-            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
-            return None
+        file = path.open()
     except FileNotFoundError:
         return None
-    except OSError as error:
-        if error.errno not in (errno.EWOULDBLOCK, errno.EACCES):
-            raise
-        return path.read_text().strip() or "another process"
+    with file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+            return None
+        except OSError as error:
+            if not _is_held(error):
+                raise
+        with suppress(ValueError, TypeError):
+            return Holder(**json.load(file))
+        return Holder()
 
 
 @contextmanager
-def hold(path: Path, tell: Callable[[str], None]) -> Iterator[None]:
-    """Hold a lock for the length of a block, and wait for it while another process has it.
+def hold(path: Path, report: Callable[[str], None]) -> Iterator[None]:
+    """Hold a lock for the length of a block, and wait while another process holds it.
 
     Args:
-        tell: is called once with who has it, if one has to wait.
+        report: is called once with the holder's description if it has to wait.
     """
-    told = False
-    while (file := take(path)) is None:
-        if not told:
-            tell(holder(path) or "another process")
-            told = True
-        time.sleep(PATIENCE_SECONDS)
+    reported = False
+    while (file := acquire(path)) is None:
+        if not reported:
+            report(str(holder(path) or Holder()))
+            reported = True
+        time.sleep(POLL_SECONDS)
     with file:
         yield
 
 
-def is_at(file: IO[str], path: Path) -> bool:
-    """Whether an open file still is the one that stands at a path."""
+def _open(path: Path, all_users: bool) -> IO[str]:
+    """Open the file of a lock and create it if needed; other users' files may be read-only."""
+    while True:
+        with suppress(FileExistsError):
+            os.close(os.open(path, os.O_CREAT | os.O_EXCL, 0o666))
+            if all_users:
+                path.chmod(0o666)  # whatever the umask
+        try:
+            return os.fdopen(os.open(path, os.O_RDWR | os.O_NOFOLLOW), "r+")
+        except FileNotFoundError:
+            continue  # it was deleted meanwhile
+        except PermissionError:
+            if not all_users:
+                raise
+            return os.fdopen(os.open(path, os.O_RDONLY | os.O_NOFOLLOW))
+
+
+def _is_held(error: OSError) -> bool:
+    return error.errno in (errno.EWOULDBLOCK, errno.EACCES)
+
+
+def _is_at(file: IO[str], path: Path) -> bool:
+    """Return whether a path still leads to an open file."""
     try:
         return os.path.samestat(os.fstat(file.fileno()), path.stat())
     except FileNotFoundError:

@@ -1,4 +1,4 @@
-"""The record that a run leaves in its folder; while there is none, the run is not complete."""
+"""The record of a run, written last into its folder: a run without a record is not complete."""
 
 import hashlib
 import json
@@ -13,31 +13,31 @@ from typing import Any
 from assay.runs import atomic_files, identity
 
 RECORD, FAILURE, LOG, RESUME = "record.json", "failure.json", "log.txt", "resume"
-LOCK = f"{RESUME}/lock"  # held by the process that is at work on a run
+LOCK = f"{RESUME}/lock"  # held by the process of the run
 KEYS = {"stage", "name", "seed", "digest", "settings", "parents", "files"}
 UNHASHED = {RECORD, FAILURE, LOG, "benchmark.tsv"}
 
 
 class CorruptRecord(ValueError):
-    """A record that is not as its run wrote it."""
+    """A record or a file of a run is damaged, or was edited after the run."""
 
 
 def write(folder: Path, record: dict[str, Any]) -> None:
-    """Write a run's record, the last thing a run does: whole or not at all.
+    """Write a run's record, the last step of a run, atomically.
 
-    It lists the SHA-256 of each file that the run has left, and ends with a seal over itself.
+    It lists the SHA-256 of each file of the run, and a checksum of the record itself.
     """
     names = (path.relative_to(folder).as_posix() for path in _files(folder))
-    kept = [name for name in names if name not in UNHASHED]
-    record = {**record, "files": {name: atomic_files.sha256(folder / name) for name in kept}}
+    hashes = {name: atomic_files.sha256(folder / name) for name in names if name not in UNHASHED}
+    record = {**record, "files": hashes}
     (folder / FAILURE).unlink(missing_ok=True)
     _write_json(folder / RECORD, record | {"checksum": _checksum(record)})
 
 
-def redate(folders: Iterable[Path]) -> None:
-    """Date the files of runs no later than now, where a clock was set back since they were made.
+def clamp_mtimes(folders: Iterable[Path]) -> None:
+    """Set mtimes of files of runs that lie in the future to now, after a clock was set back.
 
-    Snakemake refuses a result that seems older than what it was made from.
+    Snakemake refuses a result that seems older than its input.
     """
     now = time.time()
     for path in (path for folder in folders for path in _files(folder)):
@@ -47,89 +47,82 @@ def redate(folders: Iterable[Path]) -> None:
 
 
 def write_failure(folder: Path, failure: dict[str, Any]) -> None:
-    """Leave word of why a run stopped."""
+    """Write `failure.json`: the `reason` and exit `code` of a run that stopped."""
     _write_json(folder / FAILURE, failure)
 
 
 def read(folder: Path) -> dict[str, Any]:
-    """A complete run's record.
+    """Return the record of a complete run.
 
     Raises:
         FileNotFoundError: the run is not complete.
-        CorruptRecord: the record cannot be read, or was edited by hand.
+        CorruptRecord: the record cannot be read, or was edited.
     """
+    path, remedy = folder / RECORD, f"delete the folder {folder}"
     try:
-        record = json.loads((folder / RECORD).read_bytes())
-        if record["checksum"] != _checksum(record):
-            raise CorruptRecord(
-                f"{folder / RECORD} was edited after its run: delete the folder {folder}"
-            )
-        if missing := sorted(KEYS - record.keys()):
-            raise CorruptRecord(f"{folder / RECORD} lacks {missing[0]}: delete the folder {folder}")
-    except FileNotFoundError:
+        record = json.loads(path.read_bytes())
+        checksum, missing = _checksum(record), sorted(KEYS - record.keys())
+        if record["checksum"] != checksum:
+            raise CorruptRecord(f"{path} was edited after its run: {remedy}")
+    except (FileNotFoundError, CorruptRecord):
         raise
-    except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
-        if isinstance(error, CorruptRecord):
-            raise
-        raise CorruptRecord(
-            f"{folder / RECORD} is damaged ({error}): delete the folder {folder}"
-        ) from error
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+        raise CorruptRecord(f"{path} is damaged ({error}): {remedy}") from error
+    if missing:
+        raise CorruptRecord(f"{path} lacks {missing[0]}: {remedy}")
     return record
 
 
 @cache
-def made(stage: str, name: str) -> dict[int | None, list[Path]]:
-    """The record files of a stage and name by seed, looked up once: there may be thousands."""
-    found: dict[int | None, list[Path]] = {}
+def find(stage: str, name: str) -> dict[int | None, list[Path]]:
+    """Return the record files of a stage and name by seed; cached, as there may be thousands."""
+    paths: dict[int | None, list[Path]] = {}
     for path in sorted(Path("results", stage, name).glob(f"*/{RECORD}")):
-        seed, _, digest = path.parent.name.removeprefix("seed").rpartition("-")
-        found.setdefault(int(seed) if seed.isdigit() and digest else None, []).append(path)
-    return found
+        seed, _, run_hash = path.parent.name.removeprefix("seed").rpartition("-")
+        paths.setdefault(int(seed) if seed.isdigit() and run_hash else None, []).append(path)
+    return paths
 
 
 def readable(paths: Iterable[Path]) -> Iterator[tuple[Path, dict[str, Any]]]:
-    """The folders and records of some `record.json`, without those that cannot be read."""
+    """Yield the folder and content of each `record.json` that can be read."""
     for path in paths:
-        try:
+        with suppress(FileNotFoundError, CorruptRecord):
             yield path.parent, read(path.parent)
-        except (FileNotFoundError, CorruptRecord):
-            continue
 
 
-def intact(folder: Path, record: dict[str, Any], name: str) -> Path:
-    """A file of a run, which is as the run wrote it.
+def verified(folder: Path, record: dict[str, Any], name: str) -> Path:
+    """Return the path of a file of a run, after comparing its hash with the record.
 
     Raises:
         CorruptRecord: it is missing, damaged or was edited.
     """
-    path, wanted = folder / name, record["files"].get(name)
+    path, expected = folder / name, record["files"].get(name)
+    remedy = f"delete the folder {folder}"
     try:
-        found = atomic_files.sha256(path)
+        actual = atomic_files.sha256(path)
     except FileNotFoundError as error:
-        raise CorruptRecord(f"{path} is missing: delete the folder {folder}") from error
+        raise CorruptRecord(f"{path} is missing: {remedy}") from error
     except OSError as error:
-        what = f"{path} cannot be read ({error.strerror}): delete the folder {folder}"
-        raise CorruptRecord(what) from error
-    if found != wanted:
-        what = f"its run wrote {wanted[:16]}" if wanted else "its run wrote no such file"
+        raise CorruptRecord(f"{path} cannot be read ({error.strerror}): {remedy}") from error
+    if actual != expected:
+        what = f"its run wrote {expected[:16]}" if expected else "its run wrote no such file"
         raise CorruptRecord(
-            f"{path} is damaged or was edited (SHA-256 {found[:16]}, {what}): delete the folder "
-            f"{folder}"
+            f"{path} is damaged or was edited (SHA-256 {actual[:16]}, {what}): {remedy}"
         )
     return path
 
 
-def failure(folder: Path) -> dict[str, Any] | None:
-    """Why a run stopped, if it left word: `reason` and `code`."""
+def read_failure(folder: Path) -> dict[str, Any] | None:
+    """Return `failure.json` of a run, with `reason` and `code`; None if there is none."""
     try:
-        found = json.loads((folder / FAILURE).read_bytes())
-        return {"reason": str(found["reason"]), "code": int(found["code"]), **found}
+        failure = json.loads((folder / FAILURE).read_bytes())
+        return {**failure, "reason": str(failure["reason"]), "code": int(failure["code"])}
     except (OSError, ValueError, KeyError, TypeError):
         return None
 
 
-def trouble(folder: Path) -> str | None:
-    """Why a run has no readable record, in words for a reader; None where it has one."""
+def problem(folder: Path) -> str | None:
+    """Return why a run has no readable record, for messages; None if it has one."""
     try:
         read(folder)
         return None
@@ -140,18 +133,18 @@ def trouble(folder: Path) -> str | None:
 
 
 def why_incomplete(folder: Path) -> str:
-    """Why a run has no record, in words for a reader."""
-    if found := failure(folder):
-        return f"failed: {found['reason']}"
+    """Return why a run has no record, for messages."""
+    if failure := read_failure(folder):
+        return f"failed: {failure['reason']}"
     if (folder / RESUME).exists():
-        return "was killed, or runs at this moment; snakemake goes on where it was"
+        return "was killed, or is running now; snakemake resumes it"
     return "not run yet"
 
 
 def _files(folder: Path) -> list[Path]:
-    """What a run has left, without what it keeps for the case of being killed."""
-    found = (path for path in sorted(folder.rglob("*")) if path.is_file())
-    return [path for path in found if path.relative_to(folder).parts[0] != RESUME]
+    """Return the files of a run, except those that it keeps for resuming."""
+    paths = (path for path in sorted(folder.rglob("*")) if path.is_file())
+    return [path for path in paths if path.relative_to(folder).parts[0] != RESUME]
 
 
 def _checksum(record: dict[str, Any]) -> str:

@@ -1,4 +1,4 @@
-"""What watches over a running job: signals, the life of its workflow, and how long it has run."""
+"""Supervision of a running job: signals, the end of its workflow, and the length of attempts."""
 
 import ctypes
 import json
@@ -8,160 +8,156 @@ import signal
 import sys
 import threading
 import time
+from contextlib import suppress
 from pathlib import Path
 from types import FrameType
 
 from assay.runs.errors import ExitCode, JobError
 
-PARENT = "ASSAY_PARENT"  # the process that started this job, as `mark` writes it
-WORKFLOW = "ASSAY_WORKFLOW"  # the one that planned it, perhaps on another machine
+PARENT = "ASSAY_PARENT"  # the process that started this job, as written by `mark`
+WORKFLOW = "ASSAY_WORKFLOW"  # the process that planned it, perhaps on another machine
 GRACE_SECONDS = 30.0
-LOOK_SECONDS = 0.3
+POLL_SECONDS = 0.3
 ATTEMPTS = "attempts.json"
 PR_SET_PDEATHSIG = 1  # of Linux
 
 
 def mark(pid: int) -> str:
-    """A process as text that no later process can have: its number and its start."""
-    return f"{pid}:{_started(pid)}"
+    """Return text that identifies a process for all time: its id and start time."""
+    return f"{pid}:{_start_ticks(pid)}"
 
 
 def is_alive(marked: str) -> bool:
-    """Whether a process that was marked still runs."""
+    """Return whether the process of a mark is still running."""
     pid, _, started = marked.partition(":")
-    return _started(int(pid)) == started
+    return _start_ticks(int(pid)) == started
 
 
-def workflow() -> int | None:
-    """The process that started this job's workflow; None where it was started by hand."""
+def workflow_pid() -> int | None:
+    """Return the process that started this job's workflow; None if it was started by hand."""
     marked = os.environ.get(PARENT)
     return int(marked.partition(":")[0]) if marked and is_alive(marked) else None
 
 
 def end_with(parent: int) -> None:
-    """End as soon as the process that this one was forked from ends."""
+    """Make this process end as soon as its parent does."""
     if sys.platform == "linux":
         ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
     if os.getppid() != parent:
         os._exit(1)
 
 
-def is_elsewhere() -> bool:
-    """Whether the workflow was planned on another machine, or this job is one of a cluster's."""
+def is_remote() -> bool:
+    """Return whether the workflow was planned on another machine or submits to a cluster."""
     return os.environ.get(WORKFLOW, "") not in ("", os.environ.get(PARENT))
 
 
 def ancestors(pid: int) -> set[int]:
-    """A process and those that started it."""
-    found: set[int] = set()
-    while pid > 0 and pid not in found:
-        found.add(pid)
+    """Return a process and its ancestors."""
+    pids: set[int] = set()
+    while pid > 0 and pid not in pids:
+        pids.add(pid)
         try:
             pid = int(Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[1])
         except OSError:
             break
-    return found
+    return pids
 
 
-def is_foreign(pid: int, holders: set[int]) -> bool:
-    """Whether a process that can be seen from here is none of some others, nor below one."""
-    return Path(f"/proc/{pid}").exists() and not ancestors(pid) & holders
+def is_foreign(pid: int, ours: set[int]) -> bool:
+    """Return whether a process exists here, and is neither one of ours nor a descendant of one."""
+    return Path(f"/proc/{pid}").exists() and not ancestors(pid) & ours
 
 
 class Supervision:
-    """Turns a signal, or the end of the workflow, into a stop that loses nothing.
+    """Turns a signal, or the end of the workflow, into a stop that loses no work.
 
     Attributes:
-        reason: why the job has to stop; None while it need not.
-        attempts: seconds that each process has spent on this run so far, this one's last.
+        reason: why the job has to stop; None while it may continue.
+        attempts: seconds that each process has spent on this run so far, this process last.
+        deferred: whether the job itself calls `check` between its steps; otherwise it is
+            interrupted at once.
     """
 
+    reason: str | None = None
+    deferred = False
+
     def __init__(self, folder: Path, started: float) -> None:
-        """Watch over this process.
+        """Prepare to supervise this process.
 
         Args:
             folder: where the length of each attempt is kept.
             started: when this process began, on the clock of `time.perf_counter`.
         """
-        self.reason: str | None = None
         self.started = started
         self.path = folder / ATTEMPTS
-        self.attempts = [*_earlier(self.path), 0.0]
+        self.attempts = [*_read_attempts(self.path), 0.0]
         self.parent = os.environ.get(PARENT) or None
-        self._careful = False
-        self.note()
-        self.listen()
+
+    def start(self) -> None:
+        """Handle signals, and watch the workflow from a thread."""
+        self.write_attempts()
+        self.handle_signals()
         threading.Thread(target=self._watch, daemon=True).start()
 
-    def listen(self) -> None:
-        """Take SIGTERM and SIGINT, in place of whoever took them before."""
+    def handle_signals(self) -> None:
+        """Install handlers of SIGTERM and SIGINT in place of any others."""
         for number in (signal.SIGTERM, signal.SIGINT):
-            signal.signal(number, self._signalled)
-
-    def careful(self, careful: bool) -> None:
-        """Whether the job itself looks at `reason` between its steps; else it is interrupted."""
-        self._careful = careful
+            signal.signal(number, self._on_signal)
 
     def check(self) -> None:
-        """Stop here, if the job has to stop.
+        """Stop here if the job has to stop.
 
         Raises:
             JobError: it has to.
         """
         if self.reason:
-            raise JobError(
-                f"stopped: {self.reason}; snakemake goes on from there", ExitCode.STOPPED
-            )
+            raise JobError(f"stopped: {self.reason}; snakemake resumes it", ExitCode.STOPPED)
 
     @property
     def seconds(self) -> float:
-        """How long this process has run."""
+        """How long this process has been running."""
         return time.perf_counter() - self.started
 
-    def _signalled(self, number: int, frame: FrameType | None) -> None:
-        self.reason = f"it got {signal.Signals(number).name}"
-        if not self._careful:
+    def _on_signal(self, number: int, frame: FrameType | None) -> None:
+        self.reason = f"received {signal.Signals(number).name}"
+        if not self.deferred:
             self.check()
 
     def _watch(self) -> None:
         while self.parent is None or is_alive(self.parent):
-            time.sleep(LOOK_SECONDS)
+            time.sleep(POLL_SECONDS)
             if self.seconds - self.attempts[-1] > 1:
-                self.note()
-        self.reason = "the snakemake that started it has ended"
-        if self._careful:
+                self.write_attempts()
+        self.reason = "its snakemake has ended"
+        if self.deferred:
             time.sleep(GRACE_SECONDS)
         os._exit(ExitCode.STOPPED)
 
-    def note(self) -> None:
-        """Keep how long this attempt has lasted, for the ledger of its successor."""
+    def write_attempts(self) -> None:
+        """Write how long this attempt has lasted, for the ledger of the next one."""
         self.attempts[-1] = self.seconds
-        fresh = self.path.with_suffix(".tmp")
-        try:
-            fresh.write_text(json.dumps(self.attempts))
-            fresh.replace(self.path)
-        except OSError:
-            pass  # a full disk stops the job where it writes results, and says so there
+        new = self.path.with_suffix(".tmp")
+        with suppress(OSError):  # a full disk stops the job with a message when it writes results
+            new.write_text(json.dumps(self.attempts))
+            new.replace(self.path)
 
 
-class Unwatched(Supervision):
-    """That of a process which another one ends."""
+class NoSupervision(Supervision):
+    """Supervision of a worker process, which its main process ends."""
 
     def __init__(self) -> None:
-        self.reason = None
+        """Prepare nothing."""
 
-    def listen(self) -> None:
-        pass
+    def handle_signals(self) -> None:
+        """Leave signals as they are."""
 
-    def careful(self, careful: bool) -> None:
-        pass
-
-    def note(self) -> None:
-        pass
+    def write_attempts(self) -> None:
+        """Write nothing."""
 
 
-def _started(pid: int) -> str:
-    """When a process began, in the kernel's own count; empty where it has ended."""
+def _start_ticks(pid: int) -> str:
+    """Return when a process started, in clock ticks since boot; empty if it has ended."""
     try:
         fields = Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()
     except OSError:
@@ -169,9 +165,9 @@ def _started(pid: int) -> str:
     return "" if fields[0] in "ZX" else fields[19]
 
 
-def _earlier(path: Path) -> list[float]:
+def _read_attempts(path: Path) -> list[float]:
     try:
-        found = [float(seconds) for seconds in json.loads(path.read_text())]
-        return [seconds for seconds in found if math.isfinite(seconds) and seconds >= 0]
+        seconds = [float(value) for value in json.loads(path.read_text())]
+        return [value for value in seconds if math.isfinite(value) and value >= 0]
     except (OSError, ValueError, TypeError):
         return []

@@ -1,8 +1,8 @@
-"""Quantities as a reader sees them."""
+"""Quantities as text for people."""
 
 
 def duration(seconds: float) -> str:
-    """`75.2` -> `1 min 15 s`, with two units at the most."""
+    """Return seconds in at most two units: `75.2` -> `1 min 15 s`."""
     if seconds < 9.95:
         return f"{seconds:.1f} s"
     whole = round(seconds)
@@ -12,10 +12,19 @@ def duration(seconds: float) -> str:
     return f"{whole // 60} min {whole % 60} s" if whole >= 60 else f"{whole} s"
 
 
-def size(byte_count: float) -> str:
-    """Format bytes: `1_234_567` -> `1.2 MB`."""
-    for unit in ("B", "kB", "MB", "GB"):
-        if byte_count < 1000:
-            return f"{byte_count:.0f} B" if unit == "B" else f"{byte_count:.1f} {unit}"
-        byte_count /= 1000
-    return f"{byte_count:.1f} TB"
+def size(count: float) -> str:
+    """Return a number of bytes with three digits, such as `1.23 MB`."""
+    return _scaled(count, "B")
+
+
+def joules(energy: float) -> str:
+    """Return an energy in joules with three digits, such as `1.23 kJ`."""
+    return _scaled(energy, "J")
+
+
+def _scaled(value: float, unit: str) -> str:
+    for prefix in ("", "k", "M", "G"):
+        if value < 999.5:
+            return f"{value:.3g} {prefix}{unit}"
+        value /= 1000
+    return f"{value:.3g} T{unit}"

@@ -128,7 +128,7 @@ class Plan:
     def _add(self, stage: str, name: str, seed: int | None, settings: dict, parents: dict) -> Run:
         settings = settings | self._sources(settings)
         digests = {role: run.digest for role, run in parents.items()}
-        digest = identity.run(stage, settings, digests, seed)
+        digest = identity.run_hash(stage, settings, digests, seed)
         run = Run(stage, name, seed, settings, parents, digest)
         if run.folder not in self.by_folder:
             self.by_folder[run.folder] = run
@@ -147,7 +147,7 @@ class Plan:
 
     def _hash(self, path: str) -> str:
         if path not in self.input_files:
-            self.input_files[path] = input_files.digest(path)
+            self.input_files[path] = input_files.content_hash(path)
         return self.input_files[path]
 
     @property
@@ -159,8 +159,8 @@ class Plan:
     def digest(self) -> str:
         """What the report depends on: the study, the code that makes it, and all runs."""
         runs = {run.folder: run.digest for run in self.runs}
-        report = identity.run("report", self.study, runs, None)
-        return identity.digest([report, identity.texts("assay/reporting/templates")])
+        report = identity.run_hash("report", self.study, runs, None)
+        return identity.hash_of([report, identity.template_hashes("assay/reporting/templates")])
 
     def links(self) -> dict[str, str]:
         """Path without a digest -> the folder of the current run, for people.

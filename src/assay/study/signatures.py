@@ -83,14 +83,14 @@ def entry_point(kind: str, name: str) -> ast.FunctionDef:
 @cache
 def _tree(kind: str, name: str) -> ast.Module:
     try:
-        return identity.parsed(_path(kind, name))
+        return identity.parse(_path(kind, name))
     except identity.CodeError as error:
         raise PluginError(str(error)) from error
 
 
 def _path(kind: str, name: str) -> Path:
     first = plugins.split(name)[0]
-    if plugins.is_own(kind, name) and (own := identity.file(first)):
+    if plugins.is_own(kind, name) and (own := identity.module_file(first)):
         return own
     return plugins.path(kind, first)
 
@@ -132,6 +132,6 @@ def defines(objective: str, method: str) -> bool:
 @cache
 def functions(module: str) -> list[str]:
     """The public functions that a module of the package defines at its top level."""
-    tree = identity.parsed(plugins.FOLDER / f"{module}.py")
+    tree = identity.parse(plugins.FOLDER / f"{module}.py")
     names = (node.name for node in tree.body if isinstance(node, ast.FunctionDef))
     return [name for name in names if not name.startswith("_")]

@@ -116,7 +116,7 @@ def _plugin(kind: str, settings: dict[str, Any]) -> Problems:
         yield ("name",), f"{shown(name)} is not the name of a {kind}: put it in quotes"
     elif problem := _unknown(kind, name):
         yield ("name",), problem
-    elif not plugins.is_own(kind, name) or identity.file(plugins.split(name)[0]):
+    elif not plugins.is_own(kind, name) or identity.module_file(plugins.split(name)[0]):
         try:
             yield from _settings(kind, settings)
         except signatures.PluginError as error:
@@ -152,7 +152,7 @@ def _unknown(kind: str, name: str) -> str | None:
         return f"{name!r} is not of the form package.module:name"
     if kind != "model":
         return f"{name!r}: your own {kind} is a file in {folder}: write its name alone"
-    if plugins.is_own(kind, name) and not identity.file(first) and not _is_installed(first):
+    if plugins.is_own(kind, name) and not identity.module_file(first) and not _is_installed(first):
         return f"there is no module {first}: put its file below src/"
     return None
 
@@ -182,7 +182,7 @@ def _readable(place: Place, value: Any) -> Problems:
         yield place, f"{shown(value)} is not the path of a file or folder"
         return
     try:
-        for path in input_files.listed(value):
+        for path in input_files.expand(value):
             with path.open("rb"):
                 pass
     except FileNotFoundError:

@@ -24,7 +24,7 @@ from assay.devices.telemetry import Meter
 from assay.jobs.job import Job, explained, title
 from assay.runs import errors
 from assay.runs.errors import ExitCode, JobError
-from assay.runs.supervision import Unwatched, end_with
+from assay.runs.supervision import NoSupervision, end_with
 from assay.study.training_settings import TrainingSettings
 from assay.training.batches import torch_device
 from assay.training.fsdp import FSDPStrategy
@@ -164,7 +164,7 @@ def _run_worker(
     try:
         for stream in (1, 2):
             os.dup2(os.open(os.devnull, os.O_WRONLY), stream)
-        job.supervision, job.meter = Unwatched(), Meter()
+        job.supervision, job.meter = NoSupervision(), Meter()
         yield from _joined(settings, world, server)
     except BaseException as error:
         code, reason = errors.explain(error, job.settings, job.output)
@@ -228,7 +228,9 @@ class _Workers:
                 codes[rank] = os.waitstatus_to_exitcode(status)
         killed = {rank: code for rank, code in codes.items() if code < 0}
         for rank, code in killed.items():
-            self.failure = JobError(f"{_title(rank)} {errors.ended(code, '')}", ExitCode.STOPPED)
+            self.failure = JobError(
+                f"{_title(rank)} {errors.describe_exit(code, '')}", ExitCode.STOPPED
+            )
         if any(codes.values()) and not killed:
             self.failure = self._first_error()
 

@@ -75,7 +75,7 @@ def read_split(job: Job, objective: pl.LightningModule, split: str) -> dict[str,
     """
     source = job.info.input_field
     fields = [source if name == "input" else name for name in objective.FIELDS]
-    data = split_files.read(job.file("data", artifacts.split(split)), fields)
+    data = split_files.read(job.file("data", artifacts.split_file(split)), fields)
     if source == "tokens" and data["tokens"].dim() == 1:
         context_length = objective.backbone.context_length
         every = None if split == "train" else context_length
@@ -175,7 +175,7 @@ def _fit(
         device,
         world.rank,
         world.world_size,
-        partial(job.ledger.part, "data_wait"),
+        partial(job.ledger.move, "data_wait"),
     )
     history = History(settings, job.ledger, objective.MONITOR, objective.MODE, world)
     resume = Resume(job, settings, world, batches, history)

@@ -70,8 +70,8 @@ class Resume(Callback):
         print(f"resumed at batch {state['batch']}", flush=True)
 
     def on_train_start(self, trainer: pl.Trainer, module: pl.LightningModule) -> None:
-        self.job.supervision.listen()
-        self.job.supervision.careful(True)
+        self.job.supervision.handle_signals()
+        self.job.supervision.deferred = True
         self.saved = time.perf_counter()
         if not self.resumed:
             return
@@ -93,7 +93,7 @@ class Resume(Callback):
             self.job.supervision.check()
 
     def on_train_end(self, trainer: pl.Trainer, module: pl.LightningModule) -> None:
-        self.job.supervision.careful(False)
+        self.job.supervision.deferred = False
         with self.job.ledger.spend("write"):
             state = self._state(finished=True)
             if self.world.rank == 0:
@@ -113,7 +113,7 @@ class Resume(Callback):
         lightning_internals.set_progress_between_batches(checkpoint, epoch, batches, index)
 
     def _state(self, finished: bool) -> dict[str, Any]:
-        self.job.supervision.note()
+        self.job.supervision.write_attempts()
         total = self.job.ledger.total()
         return {
             "finished": finished,

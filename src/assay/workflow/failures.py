@@ -20,14 +20,14 @@ def reason(folder: Path, logs: Sequence[str], code: int | None, message: str | N
         code: the exit code, or minus the number of the signal that ended the job; None if unknown.
         message: what the executor says, if anything.
     """
-    failure, log = records.failure(folder), logs[0]
+    failure, log = records.read_failure(folder), logs[0]
     if not failure:
         log = logs[-1]
         text = Path(log).read_text(errors="replace") if Path(log).exists() else ""
         if shutil.disk_usage(".").free < FULL_BYTES:
             code = ExitCode.DISK
         failure = {
-            "reason": message or errors.ended(code, text),
+            "reason": message or errors.describe_exit(code, text),
             "code": 1 if code is None else code,
         }
         with contextlib.suppress(OSError):

@@ -28,7 +28,7 @@ def take_lock() -> None:
     """
     path = locks.WORKFLOW
     try:
-        held = locks.take(path)
+        held = locks.acquire(path)
     except OSError as error:
         logger.warning(f"{path} cannot be locked ({error.strerror}): run one snakemake at a time")
         return
@@ -82,7 +82,7 @@ def torch_jobs(plan: Plan) -> int:
 def start_fork_server() -> None:
     """Import the packages once, in a process that jobs are forked from, while Snakemake plans."""
     if sys.platform == "linux":
-        os.environ[launch.WARM] = forkserver.launch()
+        os.environ[launch.FORK_SERVER] = forkserver.start()
 
 
 def check_trainings(file: str, plan: Plan, folders: list[str]) -> None:
