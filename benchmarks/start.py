@@ -1,4 +1,4 @@
-"""Seconds from a job's start to its first training step, forked and in a new process, against bare imports.
+"""Seconds from a job's start to its first training step, forked and not, against bare imports.
 
 Usage: python benchmarks/start.py [rounds]; writes benchmarks/results/start.csv.
 
@@ -70,7 +70,7 @@ def main(rounds: int) -> None:
         variants: dict[str, Callable[[int], float]] = {
             "import pytorch_lightning": lambda n: imported("pytorch_lightning"),
             "import torch": lambda n: imported("torch"),
-            "a job in a new process": lambda n: job(finetune, f"{folder}/new{n}/seed0", data, False),
+            "a new process": lambda n: job(finetune, f"{folder}/new{n}/seed0", data, False),
             "a forked job": lambda n: job(finetune, f"{folder}/forked{n}/seed0", data, True),
         }
         found = [{name: take(n) for name, take in variants.items()} for n in range(rounds)]
