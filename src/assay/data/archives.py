@@ -14,7 +14,7 @@ from contextlib import contextmanager
 from pathlib import Path, PurePosixPath, PureWindowsPath
 from typing import IO
 
-from assay.runs.errors import ExitCode, JobError
+from assay.runs.errors import ExitCode, JobError, one_line
 
 OPENERS = {b"\x1f\x8b": gzip.open, b"\xfd7zXZ\x00": lzma.open}  # by a file's first bytes
 PIECE_BYTES = 2**20
@@ -156,7 +156,7 @@ def _told(path: Path) -> Iterator[None]:
         # gzip raises an OSError without a number, and zip seeks to places that cannot be
         if isinstance(error, OSError) and error.errno not in (None, errno.EINVAL):
             raise
-        what = " ".join(str(error).split()) or type(error).__name__
+        what = one_line(error)
         raise _fault(path, f"damaged, or no archive that can be read ({what})") from error
 
 

@@ -12,7 +12,7 @@ from typing import Any
 from assay.data import labelled_images
 from assay.data.hub_files import COMMIT
 from assay.runs import input_files
-from assay.runs.errors import ExitCode, JobError
+from assay.runs.errors import ExitCode, JobError, one_line
 
 FORMS = {".parquet": "parquet", ".csv": "csv", ".jsonl": "json", ".json": "json"}
 ROWS = 1000  # that are read at once
@@ -84,8 +84,8 @@ def tables(
     except (JobError, MemoryError):
         raise
     except Exception as error:  # datasets, huggingface_hub, pyarrow and httpx each have their own
-        what = " ".join(str(error).split())[:300] or type(error).__name__
-        raise JobError(f"{source}: cannot be loaded ({what})", ExitCode.DATA) from error
+        what = f"{source}: cannot be loaded ({one_line(error)})"
+        raise JobError(what, ExitCode.DATA) from error
     for name in named.values():
         if name not in found:
             what = f"has no split {name!r}; its splits are {', '.join(map(repr, found))}"

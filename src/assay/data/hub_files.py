@@ -4,7 +4,7 @@ import re
 from collections.abc import Sequence
 from pathlib import Path
 
-from assay.runs.errors import ExitCode, JobError
+from assay.runs.errors import ExitCode, JobError, one_line
 
 COMMIT = re.compile(r"[0-9a-f]{40}")
 SECONDS = 10.0  # to ask for the newest commit
@@ -37,7 +37,7 @@ def fetch(name: str, repository: str, revision: str | None, patterns: Sequence[s
         raise JobError(f"{name}: {repository} is no name of the hub", ExitCode.DATA) from error
     except HfHubHTTPError as error:
         what = f"{name}: the hub has no {repository} at revision {revision}, or forbids it"
-        raise JobError(f"{what}: {' '.join(str(error).split())[:200]}", ExitCode.DATA) from error
+        raise JobError(f"{what}: {one_line(error)}", ExitCode.DATA) from error
     except OSError as error:
         raise JobError(
             f"{name}: {repository} is not in the cache, and the hub cannot be reached: where there "

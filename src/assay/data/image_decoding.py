@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Literal
 import numpy as np
 
 from assay.devices import cpu
+from assay.runs.errors import one_line
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -67,7 +68,7 @@ def decode(content: bytes, pixels: int, colour: bool, crop: Crop) -> np.ndarray:
     except Image.DecompressionBombError as error:
         raise Unreadable(f"it has more than {LARGEST_PIXELS:,} pixels") from error
     except Exception as error:  # on damaged files Pillow's decoders raise exceptions of any kind
-        raise Unreadable(f"damaged: {' '.join(str(error).split())[:80]}") from error
+        raise Unreadable(f"damaged: {one_line(error, 80)}") from error
     size, method = (pixels, pixels), Image.Resampling.BICUBIC
     scale = ImageOps.fit if crop == "center" else Image.Image.resize
     fitted = scale(upright, size, method)

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import tokenizers
 
-from assay.runs.errors import ExitCode, JobError
+from assay.runs.errors import ExitCode, JobError, one_line
 
 END_OF_TEXT, PADDING = "<end_of_text>", "<padding>"
 SPECIAL = [END_OF_TEXT, PADDING]  # each tokenizer's last two ids, in this order
@@ -35,7 +35,7 @@ def read(path: Path) -> tokenizers.Tokenizer:
     try:
         tokenizer = tokenizers.Tokenizer.from_file(str(path))
     except Exception as error:  # the library raises nothing more precise
-        what = " ".join(str(error).split())
+        what = one_line(error)
         raise JobError(
             f"{path}: not a tokenizer in the format of the library tokenizers ({what})",
             ExitCode.DATA,

@@ -11,10 +11,10 @@ from torch.nn import functional
 
 from assay.data import hub_files
 from assay.models import _timm_import
-from assay.nn.user_modules import feature_length, find_blocks, one_line, user_error
+from assay.nn.user_modules import feature_length, find_blocks, user_error
 from assay.nn.weight_resizing import adapt_input_channels
 from assay.runs.data_info import DataInfo
-from assay.runs.errors import ExitCode, JobError
+from assay.runs.errors import ExitCode, JobError, one_line
 
 INPUTS = ("image",)
 RANDOM_WEIGHTS_SCALE = ((0.5,), (0.5,))  # mean and standard deviation: 0..1 becomes -1..1

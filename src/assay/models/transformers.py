@@ -10,9 +10,9 @@ import torch
 from torch import Tensor, nn
 
 from assay.data import hub_files
-from assay.nn.user_modules import feature_length, find_blocks, one_line, user_error
+from assay.nn.user_modules import feature_length, find_blocks, user_error
 from assay.runs.data_info import DataInfo
-from assay.runs.errors import ExitCode, JobError
+from assay.runs.errors import ExitCode, JobError, one_line
 
 INPUTS = ("text",)
 FILES = ("*.json", "*.safetensors")

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from assay.runs.data_info import DataInfo
-from assay.runs.errors import ExitCode, JobError
+from assay.runs.errors import ExitCode, JobError, one_line
 
 SEQUENCES = nn.Sequential | nn.ModuleList
 EXAMPLE_TOKENS = 8
@@ -190,11 +190,6 @@ def find_blocks(network: nn.Module) -> list[nn.Module]:
 
 def _with_parameters(modules: Iterable[nn.Module]) -> list[nn.Module]:
     return [module for module in modules if next(module.parameters(), None) is not None]
-
-
-def one_line(error: BaseException) -> str:
-    """Return the message of an exception as one line of at most 300 characters."""
-    return " ".join(str(error).split())[:300]
 
 
 def user_error(name: str, what: str) -> JobError:

@@ -46,10 +46,10 @@ class JobError(Exception):
         self.code = code
 
 
-def one_line(error: BaseException, longest: int | None = None) -> str:
-    """Return the message of an exception on one line, cut after `longest` characters."""
-    text = " ".join(str(error).split())
-    return f"{text[:longest]} ..." if longest and len(text) > longest else text
+def one_line(error: BaseException, longest: int = 300) -> str:
+    """Return an exception's message on one line, cut if too long; its type if it is empty."""
+    text = " ".join(str(error).split()) or type(error).__name__
+    return f"{text[:longest]} ..." if len(text) > longest else text
 
 
 def describe_exit(code: int | None, log: str) -> str:
@@ -92,8 +92,8 @@ def explain(
         for kind in KINDS:
             if kind.matches(cause):
                 return kind.code, kind.message(cause, settings, output)
-    text = one_line(error, LONGEST_REASON)
-    return ExitCode.CODE, f"{type(error).__name__}{text and f': {text}'}{_where(error)}"
+    name, text = type(error).__name__, one_line(error, LONGEST_REASON)
+    return ExitCode.CODE, f"{name if text == name else f'{name}: {text}'}{_where(error)}"
 
 
 def _causes(error: BaseException) -> Iterator[BaseException]:

@@ -8,7 +8,7 @@ from typing import Any
 from tokenizers import Tokenizer
 
 from assay.data import tokenization
-from assay.runs.errors import ExitCode, JobError
+from assay.runs.errors import ExitCode, JobError, one_line
 
 FILE = "tokenizer.json"
 STATEMENTS = ("tokenizer_config.json", "special_tokens_map.json")
@@ -39,8 +39,8 @@ def train(texts: Iterable[str], *, folder: Path) -> Tokenizer:
     try:
         state = json.loads(Tokenizer.from_file(str(path)).to_str())
     except Exception as error:  # the library raises nothing more precise
-        what = " ".join(str(error).split())
-        raise JobError(f"{path}: holds no tokenizer: {what}", ExitCode.DATA) from error
+        what = f"{path}: holds no tokenizer: {one_line(error)}"
+        raise JobError(what, ExitCode.DATA) from error
     state |= {"padding": None, "truncation": None, "post_processor": None}
     end, padding = _stated(folder, ENDS), _stated(folder, PADS)
     if end:

@@ -11,7 +11,7 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 from torch.nn.utils import parametrize
 
-from assay.runs.errors import ExitCode, JobError
+from assay.runs.errors import LONGEST_REASON, ExitCode, JobError, one_line
 from assay.study.training_settings import LoRASettings, TrainingSettings
 from assay.training import rng
 
@@ -165,7 +165,8 @@ def load_pretrained(
         if hasattr(backbone, "adapt_weights"):
             state = backbone.adapt_weights(state)
     except (KeyError, RuntimeError, ValueError) as error:
-        what = f"{source} holds another network, which cannot be adapted: {_line(error)}"
+        text = one_line(error, LONGEST_REASON)
+        what = f"{source} holds another network, which cannot be adapted: {text}"
         raise JobError(what, ExitCode.DATA) from error
     _load(objective, {f"{BACKBONE}{name}": t for name, t in state.items()}, BACKBONE, source)
     if not vocabularies or vocabularies[1].keys() <= vocabularies[0].keys():
@@ -200,12 +201,8 @@ def _load(
     try:
         objective.load_state_dict(state, strict=False)
     except RuntimeError as error:
-        raise JobError(f"{source} holds another network: {_line(error)}", ExitCode.DATA) from error
-
-
-def _line(error: Exception) -> str:
-    """Return an exception's message as one line, for tables and terminals."""
-    return " ".join(str(error).split())
+        what = f"{source} holds another network: {one_line(error, LONGEST_REASON)}"
+        raise JobError(what, ExitCode.DATA) from error
 
 
 def _is_linear(module: nn.Module) -> bool:
