@@ -1,4 +1,4 @@
-"""A SLURM of one node with two GPUs that are none, for as long as a test needs it."""
+"""A SLURM cluster of one node with two simulated GPUs, for the length of a test."""
 
 import os
 import shutil
@@ -13,7 +13,7 @@ from pathlib import Path
 DAEMONS = ("munged", "slurmctld", "slurmd")
 PACKAGES = ("munge", "slurm-wlm")
 NULL_DEVICE = os.makedev(1, 3)
-LONGEST_SECONDS = 60.0  # that SLURM takes to start or to end
+LIMIT_SECONDS = 600.0  # for SLURM to start or to end
 STEPS = """#!/bin/sh
 SLURM_CONF={folder}/slurm.conf exec {srun} "$@"
 """
@@ -45,16 +45,16 @@ GPUS = "NodeName={host} Name=gpu File={folder}/gpu[0-1]\n"
 
 
 def why_not() -> str | None:
-    """Why there can be no such SLURM here; None where there can."""
+    """Return why SLURM cannot be started here; None if it can."""
     if not hasattr(os, "getuid") or os.getuid():
-        return "a SLURM can be made by root alone"
+        return "only root can start SLURM"
     if not shutil.which("apt-get") and not all(map(shutil.which, DAEMONS)):
         return "SLURM is not installed, and there is no apt-get to install it with"
     return None
 
 
 def install() -> None:
-    """Install what is missing of SLURM's own packages; they stay."""
+    """Install SLURM if it is missing; it stays installed."""
     if not all(map(shutil.which, DAEMONS)):
         environment = {**os.environ, "DEBIAN_FRONTEND": "noninteractive"}
         get = ["apt-get", "--quiet=2", "--no-install-recommends", "--yes"]
@@ -64,13 +64,13 @@ def install() -> None:
 
 @contextmanager
 def cluster(folder: Path) -> Iterator[dict[str, str]]:
-    """Start a SLURM, and end it with all its jobs.
+    """Run SLURM for the length of a block, and end it with all its jobs.
 
     Args:
-        folder: an empty one, which is to hold all of it.
+        folder: an empty folder for all of its files.
 
     Yields:
-        The environment of those who use it.
+        The environment for its users.
     """
     configure(folder)
     path = os.pathsep.join([str(folder / "bin"), os.environ["PATH"]])
@@ -92,7 +92,7 @@ def cluster(folder: Path) -> Iterator[dict[str, str]]:
 
 
 def configure(folder: Path) -> None:
-    """Write down what a SLURM consists of, with ports that are free."""
+    """Write the configuration of SLURM, with free ports."""
     for name in ("bin", "state", "spool"):
         (folder / name).mkdir()
     with socket.socket() as one, socket.socket() as other:
@@ -113,10 +113,10 @@ def configure(folder: Path) -> None:
 
 @contextmanager
 def running(command: list[str], environment: dict[str, str], folder: Path) -> Iterator[None]:
-    """A daemon, in the foreground of a session of its own, so that no Ctrl-C ends it too early."""
-    with (folder / f"{command[0]}.txt").open("w") as words:
+    """Run a daemon in a session of its own, so that Ctrl-C does not end it before its jobs."""
+    with (folder / f"{command[0]}.txt").open("w") as log:
         daemon = subprocess.Popen(
-            command, env=environment, stdout=words, stderr=words, start_new_session=True
+            command, env=environment, stdout=log, stderr=log, start_new_session=True
         )
         try:
             yield
@@ -126,22 +126,22 @@ def running(command: list[str], environment: dict[str, str], folder: Path) -> It
         finally:
             daemon.terminate()
             try:
-                daemon.wait(LONGEST_SECONDS)
+                daemon.wait(LIMIT_SECONDS)
             except subprocess.TimeoutExpired:
                 daemon.kill()
 
 
 def ask(environment: dict[str, str], *command: str) -> str:
-    """What a command of SLURM prints; nothing where it fails."""
+    """Return the output of a SLURM command; an empty string if it fails."""
     done = subprocess.run(command, env=environment, capture_output=True, text=True)
     return done.stdout.strip()
 
 
-def wait(what: str, until: Callable[[], object], seconds: float = LONGEST_SECONDS) -> None:
-    """Wait for something to come true.
+def wait(what: str, until: Callable[[], object], seconds: float = LIMIT_SECONDS) -> None:
+    """Wait until a condition holds.
 
     Raises:
-        TimeoutError: it did not.
+        TimeoutError: it does not in time.
     """
     end = time.monotonic() + seconds
     while not until():

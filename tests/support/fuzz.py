@@ -1,9 +1,9 @@
-"""Kill a study again and again, at random, and compare what it ends in with a run left in peace.
+"""Kill a study at random times, resume it, and compare its results with an undisturbed study.
 
-Usage: python tests/fuzz.py [--seconds 120] [--kills 0] [--seeds 1] [--random 0] [--cores 2]
+Usage: python -m support.fuzz [--seconds 120] [--kills 0] [--seeds 1] [--random 0] [--cores 2]
 
-Each round takes a fresh folder in which only `snakemake` is typed until the study is complete. Ends
-with exit code 1 where a byte of a result differs, times apart.
+In each round, `snakemake` runs in a new folder until the study is complete. The exit code is 1 if a
+byte of a result differs, except for times.
 """
 
 import argparse
@@ -25,8 +25,8 @@ import psutil
 import yaml
 from support.checkout import Checkout, start
 
-LONGEST_SECONDS = 9.0  # that a study is left in peace
-LOST_SECONDS = 300.0  # after which a study is held to hang
+LONGEST_SECONDS = 9.0  # before an attack
+HANG_SECONDS = 1800.0  # after which a study counts as hanging
 KINDS = ("group", "group", "snakemake", "job", "fork server", "SIGTERM", "SIGINT")
 EXECUTIONS = (
     {"checkpoint_seconds": 0, "loader_workers": 0, "progress_seconds": 10},
@@ -37,10 +37,10 @@ EXECUTIONS = (
 
 
 class Fuzz:
-    """A study under attack.
+    """Attacks on a study.
 
     Attributes:
-        counts: how often each kind of attack hit something.
+        counts: number of attacks by kind.
     """
 
     def __init__(self, gold: Checkout, seconds: float, kills: int, cores: int, draw: int) -> None:
@@ -49,32 +49,32 @@ class Fuzz:
         self.kills = kills
         self.counts: Counter[str] = Counter()
 
-    def wanted(self) -> bool:
-        """Whether there is time, or a kill is still asked for."""
+    def continues(self) -> bool:
+        """Return whether there is time left, or not yet the number of kills."""
         return self.counts["kills"] < self.kills if self.kills else time.monotonic() < self.end
 
     def round(self, folder: Path) -> list[str]:
-        """One study from nothing to its report. Returns what differs from the one left in peace."""
+        """Run one study to its report; return its differences from the undisturbed study."""
         checkout = Checkout.new(folder)
         study = self.gold.study()
         while True:
             checkout.write_study(study | {"execution": self.random.choice(EXECUTIONS)})
-            peaceful = not self.wanted()
+            undisturbed = not self.continues()
             process = start(checkout, self.cores)
-            if not peaceful:
+            if not undisturbed:
                 self.attack(checkout, process)
-            code = process.wait(LOST_SECONDS)
+            code = process.wait(HANG_SECONDS)
             if code == 0:
                 return list(differences(self.gold, checkout))
-            if peaceful:
+            if undisturbed:
                 return [f"{folder}: snakemake ends with {code}: {log(checkout)}"]
             if self.random.random() < 0.4:
                 self.random.choice((self.damage, self.damage, self.lose_power))(checkout)
 
     def attack(self, checkout: Checkout, process: subprocess.Popen) -> None:
-        """Wait for a moment, and kill."""
+        """Wait for a random event, and kill."""
         moment = self.random.choice(
-            (self.a_while, self.a_checkpoint, self.a_checkpoint, self.a_part)
+            (self.any_time, self.after_checkpoint, self.after_checkpoint, self.during_write)
         )
         moment(checkout, process)
         if process.poll() is not None:
@@ -97,21 +97,21 @@ class Fuzz:
         self.counts["kills"] += 1
         self.counts[f"{kind} {moment.__name__.replace('_', ' ')}"] += 1
         for job in jobs if kind in ("group", "SIGTERM", "SIGINT") else []:
-            with_patience(job)
+            wait_for_end(job)
 
-    def a_while(self, checkout: Checkout, process: subprocess.Popen) -> None:
-        """Any time."""
+    def any_time(self, checkout: Checkout, process: subprocess.Popen) -> None:
+        """Wait for a random time."""
         sleep(process, self.random.uniform(0, LONGEST_SECONDS))
 
-    def a_checkpoint(self, checkout: Checkout, process: subprocess.Popen) -> None:
-        """Soon after a checkpoint was written."""
+    def after_checkpoint(self, checkout: Checkout, process: subprocess.Popen) -> None:
+        """Wait until shortly after a checkpoint was written."""
         seen = set(checkpoints(checkout))
         while process.poll() is None and not set(checkpoints(checkout)) - seen:
             time.sleep(0.002)
         sleep(process, self.random.uniform(0, 0.4))
 
-    def a_part(self, checkout: Checkout, process: subprocess.Popen) -> None:
-        """While a file is being written."""
+    def during_write(self, checkout: Checkout, process: subprocess.Popen) -> None:
+        """Wait until a file is being written."""
         end = time.monotonic() + LONGEST_SECONDS
         while process.poll() is None and time.monotonic() < end:
             if next((checkout.folder / "results").glob("*/*/*/resume/*.part"), None):
@@ -124,27 +124,27 @@ class Fuzz:
             return
         path = self.random.choice(sorted(newest.values()))
         content = bytearray(path.read_bytes())
-        place = self.random.randrange(len(content))
+        offset = self.random.randrange(len(content))
         if self.random.random() < 0.5:
-            content[place] ^= 1 << self.random.randrange(8)
+            content[offset] ^= 1 << self.random.randrange(8)
             self.counts["a bit flipped"] += 1
         else:
-            content = content[:place]
+            content = content[:offset]
             self.counts["truncated"] += 1
         path.write_bytes(content)
 
     def lose_power(self, checkout: Checkout) -> None:
-        """Leave half of what Snakemake has noted about a file."""
-        noted = [path for path in checkout.folder.glob(".snakemake/*/**/*") if path.is_file()]
-        noted = [path for path in noted if path.parts[-2] in ("metadata", "incomplete")]
-        if noted:
-            path = self.random.choice(sorted(noted))
+        """Truncate Snakemake's metadata of a file, as a loss of power may do."""
+        notes = [path for path in checkout.folder.glob(".snakemake/*/**/*") if path.is_file()]
+        notes = [path for path in notes if path.parts[-2] in ("metadata", "incomplete")]
+        if notes:
+            path = self.random.choice(sorted(notes))
             path.write_bytes(path.read_bytes()[: self.random.randrange(40)])
-            self.counts["Snakemake's notes truncated"] += 1
+            self.counts["Snakemake's metadata truncated"] += 1
 
 
 def running(process: subprocess.Popen) -> list[psutil.Process]:
-    """The stages that a snakemake has started."""
+    """Return the processes of the stages that a snakemake has started."""
     try:
         found = psutil.Process(process.pid).children(recursive=True)
         return [job for job in found if any("assay." in word for word in job.cmdline())]
@@ -153,7 +153,7 @@ def running(process: subprocess.Popen) -> list[psutil.Process]:
 
 
 def is_fork_server(job: psutil.Process) -> bool:
-    """Whether a process is the one that the others are forked from."""
+    """Return whether a process is the fork server."""
     try:
         return (
             "assay.jobs.forkserver" in job.cmdline()
@@ -163,30 +163,30 @@ def is_fork_server(job: psutil.Process) -> bool:
         return False
 
 
-def with_patience(job: psutil.Process) -> None:
-    """A process that got a signal ends within the grace that it has."""
+def wait_for_end(job: psutil.Process) -> None:
+    """Wait for the end of a process that received a signal."""
     with suppress(psutil.NoSuchProcess):
-        job.wait(40)
+        job.wait(HANG_SECONDS)
 
 
 def sleep(process: subprocess.Popen, seconds: float) -> None:
-    """Sleep, but not beyond the end of a process."""
+    """Sleep, at most until a process ends."""
     with suppress(subprocess.TimeoutExpired):
         process.wait(seconds)
 
 
 def checkpoints(checkout: Checkout) -> list[Path]:
-    """Every checkpoint that stands in a checkout."""
+    """Return all checkpoints in a checkout."""
     return list((checkout.folder / "results").glob("*/*/*/resume/*.checkpoint"))
 
 
 def log(checkout: Checkout) -> str:
-    """The last lines of the terminal."""
+    """Return the last lines of the terminal."""
     return (checkout.folder / "terminal.txt").read_text()[-3000:]
 
 
 def differences(gold: Checkout, checkout: Checkout) -> Iterator[str]:
-    """Where two finished studies are not alike, times apart."""
+    """Yield the differences between two finished studies, except for times."""
     old, new = content(gold), content(checkout)
     for name in sorted(old.keys() | new.keys()):
         if old.get(name) != new.get(name):
@@ -194,7 +194,7 @@ def differences(gold: Checkout, checkout: Checkout) -> Iterator[str]:
 
 
 def content(checkout: Checkout) -> dict[str, object]:
-    """All that a study's results consist of besides times: bytes, metrics and numbers."""
+    """Return the results of a study except for times: metrics, tables, and bytes of files."""
     found: dict[str, object] = {}
     for record in sorted(checkout.folder.glob("results/*/*/*/record.json")):
         folder = record.parent.relative_to(checkout.folder)
@@ -211,7 +211,7 @@ def content(checkout: Checkout) -> dict[str, object]:
 
 
 def untimed(path: Path) -> str:
-    """A table without its columns of times, memory and interruptions."""
+    """Return a table without its columns of times, memory and interruptions."""
     table = pd.read_csv(path, dtype=str)
     other = ("seconds", "share", "bytes", "started", "attempts", "resumed", "reached",
              "conditions", "contended", "oversubscribed", "joules", "mfu", "cost")  # fmt: skip
@@ -219,7 +219,7 @@ def untimed(path: Path) -> str:
 
 
 def main() -> None:
-    """Parse the command line, fuzz and tell."""
+    """Parse the command line, fuzz, and report."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--seconds", type=float, default=120, help="how long to kill")
     parser.add_argument("--kills", type=int, default=0, help="how many kills, instead of seconds")
@@ -234,13 +234,13 @@ def main() -> None:
     gold.snakemake("--cores", str(options.cores))
     fuzz = Fuzz(gold, options.seconds, options.kills, options.cores, options.random)
     rounds = 0
-    while fuzz.wanted():
+    while fuzz.continues():
         found = fuzz.round(above / f"round{rounds}")
         if found:
             sys.exit("\n".join(found))
         shutil.rmtree(above / f"round{rounds}")
         rounds += 1
-        print(f"{fuzz.counts['kills']} kills in {rounds} rounds, all alike", flush=True)
+        print(f"{fuzz.counts['kills']} kills in {rounds} rounds, no differences", flush=True)
     for kind, count in sorted(fuzz.counts.items()):
         print(f"{count:6} {kind}")
     print(f"{len(content(gold))} files and tables were compared after each round: no byte differs")

@@ -1,9 +1,9 @@
-"""Run a study on a real SLURM, with jobs that are ended there, and compare it with a local run.
+"""Run a study on a real SLURM that ends some of its jobs, and compare it with a local run.
 
-Usage: python tests/slurm.py
+Usage: python -m support.slurm
 
-Makes a SLURM of one node in a temporary folder and stops it in the end, however that comes. A
-training is cancelled, and another stands still until it runs into its time limit.
+Starts SLURM on one node in a temporary folder, and always stops it at the end. One training is
+cancelled, and another is suspended until it reaches its time limit.
 """
 
 import json
@@ -19,14 +19,14 @@ from support.checkout import Checkout, tiny_study
 from support.cluster import ask, cluster, install, wait, why_not
 from support.fuzz import content, differences
 
-LONGEST_SECONDS = 600.0  # of a study on the cluster
+LIMIT_SECONDS = 1800.0  # of a study on the cluster
 HURRY = ("--slurm-init-seconds-before-status-checks", "10")  # Snakemake's plugin looks after 40 s
 WITHOUT_ACCOUNTING = ("--slurm-status-command", "squeue")
 SHORTEST_LIMIT = "TimeLimit=1"  # SLURM counts whole minutes
 
 
 class Submitted:
-    """A study that snakemake runs on a cluster."""
+    """A study that snakemake runs on the cluster."""
 
     def __init__(self, checkout: Checkout, environment: dict[str, str], *arguments: str) -> None:
         self.checkout, self.environment = checkout, environment
@@ -46,23 +46,23 @@ class Submitted:
         if error:
             print(self.terminal.read_text())
 
-    def frozen(self, seed: int) -> psutil.Process:
-        """A pretraining that was stopped after a checkpoint."""
+    def suspended(self, seed: int) -> psutil.Process:
+        """Suspend a pretraining after its first checkpoint, and return its process."""
         pattern = f"results/pretrain/*/seed{seed}-*/resume/*.checkpoint"
         folder = self.checkout.folder
-        wait("a checkpoint", lambda: any(folder.glob(pattern)), LONGEST_SECONDS)
+        wait("a checkpoint", lambda: any(folder.glob(pattern)), LIMIT_SECONDS)
         run = next(folder.glob(pattern)).parent.parent.relative_to(folder)
         job = next(process for process in psutil.process_iter() if is_job(process, str(run)))
         job.suspend()
         return job
 
     def end(self) -> int:
-        """Wait for snakemake; returns its exit code."""
-        return self.process.wait(LONGEST_SECONDS)
+        """Wait for snakemake, and return its exit code."""
+        return self.process.wait(LIMIT_SECONDS)
 
 
 def is_job(process: psutil.Process, run: str) -> bool:
-    """Whether a process is at work on a run itself, not as a snakemake or a shell around it."""
+    """Return whether a process is the job of a run, not a snakemake or a shell around it."""
     try:
         words = process.cmdline()
     except psutil.Error:
@@ -70,7 +70,7 @@ def is_job(process: psutil.Process, run: str) -> bool:
     return "assay.jobs.launch" in words and run in words
 
 
-def test_a_study_whose_jobs_are_ended_by_slurm_ends_in_the_bytes_of_a_local_run(
+def test_a_study_with_jobs_ended_by_slurm_has_the_bytes_of_a_local_run(
     folder: Path, environment: dict[str, str]
 ) -> None:
     study = tiny_study()
@@ -78,16 +78,18 @@ def test_a_study_whose_jobs_are_ended_by_slurm_ends_in_the_bytes_of_a_local_run(
     here, there = Checkout.new(folder / "here"), Checkout.new(folder / "there")
     here.write_study(study)
     here.snakemake()
-    # How often a training is saved changes no result; with 0 it is slow enough to be met.
+    # The number of checkpoints changes no result; with 0 seconds a training is slow enough to hit.
     there.write_study(study | {"device": "auto", "execution": {"checkpoint_seconds": 0}})
     with Submitted(there, environment) as submitted:
-        limited, cancelled = (submitted.frozen(seed).environ()["SLURM_JOB_ID"] for seed in (0, 1))
-        # This job alone: on a busy host an attempt in peace may need longer than that.
+        limited, cancelled = (
+            submitted.suspended(seed).environ()["SLURM_JOB_ID"] for seed in (0, 1)
+        )
+        # Only this job: on a busy machine an undisturbed attempt may need longer than that.
         ask(environment, "scontrol", "update", f"JobId={limited}", SHORTEST_LIMIT)
         script = ask(environment, "scontrol", "write", "batch_script", cancelled, "-")
         ask(environment, "scancel", cancelled)
         assert submitted.end() == 0
-    assert "device=cpu" in script  # what auto means is decided once, by the one who plans
+    assert "device=cpu" in script  # `auto` is resolved once, where the study is planned
     states = ask(environment, "squeue", "--noheader", "--states=all", "--format=%T")
     assert "TIMEOUT" in states and "CANCELLED" in states, states
     assert submitted.terminal.read_text().count("stopped: received SIGTERM") == 2
@@ -96,17 +98,17 @@ def test_a_study_whose_jobs_are_ended_by_slurm_ends_in_the_bytes_of_a_local_run(
         assert "resumed at batch" in path.with_name("log.txt").read_text(), path
     assert "Nothing to be done" in there.snakemake()
     assert not list(differences(here, there))
-    print(f"{len(content(here))} files and tables are those of the local run", flush=True)
+    print(f"{len(content(here))} files and tables equal those of the local run", flush=True)
 
 
-def test_jobs_of_a_study_for_a_gpu_ask_slurm_for_one_where_they_train(
+def test_only_trainings_of_a_study_on_a_gpu_request_a_gpu_from_slurm(
     folder: Path, environment: dict[str, str]
 ) -> None:
     checkout = Checkout.new(folder / "gpu")
     checkout.write_study(tiny_study() | {"device": "gpu", "seeds": [0]})
     arguments = ("--until", "pretrain", "--retries", "0")
     with Submitted(checkout, environment, *arguments) as submitted:
-        submitted.end()  # not well: there is no such GPU
+        submitted.end()  # fails: the GPU is simulated
     jobs = ask(environment, "scontrol", "show", "job", "--details", "--oneliner").splitlines()
     granted = {
         stage: "JOB_GRES=gpu:1 " in job
@@ -118,9 +120,9 @@ def test_jobs_of_a_study_for_a_gpu_ask_slurm_for_one_where_they_train(
 
 
 def main() -> None:
-    """Make a SLURM, and run each test on it."""
+    """Start SLURM, and run each test on it."""
     if reason := why_not():
-        print(f"The test on SLURM is skipped: {reason}.")
+        print(f"The tests on SLURM are skipped: {reason}.")
         return
     install()
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))
