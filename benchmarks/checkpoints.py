@@ -1,10 +1,10 @@
-"""What saving the state of trainings costs, in the default study and with larger networks.
+"""The cost of checkpoints, in the default study and with larger networks.
 
 Usage: python benchmarks/checkpoints.py [rounds]; writes benchmarks/results/checkpoints.csv.
 
-Each training runs twice per round: with the checkpoints of config.yaml, and with as many as there
-are steps, the most that can be asked for. The share is of the time of training and validation,
-and a ratio that of the rate against that of a training without checkpoints.
+Each training runs twice per round: with the checkpoints of config.yaml, and with one after each
+step, the largest number possible. The share is relative to the time of training and validation; a
+ratio is the rate divided by that of a training without checkpoints.
 """
 
 import json
@@ -30,7 +30,7 @@ EACH_STEP = {"checkpoint_seconds": 0}
 
 
 def train(run: Run, folder: Path, execution: dict[str, Any], **changes: Any) -> dict[str, Any]:
-    """Make a run in a folder; returns its record."""
+    """Train a run in a folder, and return its record."""
     command = [sys.executable, "-m", f"assay.{run.stage}", "--output", str(folder)]
     command += ["--settings", identity.canonical(run.settings | changes)]
     command += ["--execution", identity.canonical(execution)]
@@ -43,13 +43,13 @@ def train(run: Run, folder: Path, execution: dict[str, Any], **changes: Any) -> 
 
 
 def share(record: dict[str, Any]) -> float:
-    """Time of the checkpoints over that of the work they save."""
+    """Return the time of the checkpoints, divided by that of training and validation."""
     seconds = record["seconds"]
     return seconds["checkpoint"] / (training_seconds(seconds, "steps") + seconds["validate"])
 
 
 def main(rounds: int) -> None:
-    """Make the parents, take turns, and print medians."""
+    """Train the parents, alternate, and print medians."""
     plan = Plan(loading.read(PROJECT / "config.yaml", {"device": "cpu"}))
     found = [run for run in plan.runs if run.seed in (None, plan.study["seeds"][0])]
     wide = {"model": {"name": "cnn", "width": 128, "features": 512}}

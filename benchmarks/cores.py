@@ -2,10 +2,10 @@
 
 Usage: python benchmarks/cores.py [rounds] [seconds]; writes benchmarks/results/cores.csv.
 
-Each job is a process with a training loop of its own; they begin together, train for some seconds,
-and their rates are added up. A ratio is against what a hand-written loop gets that sets nothing:
-one job, whose threads are as many as torch takes by itself. What Assay does with `threads: 1` is
-"Assay": jobs of that many threads until the cores are full, with its variables.
+Each job is a process with its own training loop; all start together and train for some seconds, and
+their rates are summed. A ratio is relative to a hand-written loop that sets nothing: one job with
+the number of threads that torch chooses. "Assay" starts jobs with the number of `threads`, and with
+its environment variables, until the cores are full.
 """
 
 import os
@@ -32,7 +32,7 @@ WARM_UP_STEPS = 3
 
 @dataclass(frozen=True)
 class Variant:
-    """So many jobs of so many threads; None is what torch takes by itself."""
+    """A number of jobs with a number of threads each; with None, torch chooses the number."""
 
     name: str
     jobs: int
@@ -40,13 +40,13 @@ class Variant:
     ours: bool
 
     def environment(self) -> dict[str, str]:
-        """Of a job: without a word on threads, or as Assay sets it."""
+        """Return the environment of a job: without settings of threads, or as Assay sets it."""
         found = {name: text for name, text in os.environ.items() if name not in VARIABLES}
         return found | (cpu.environment(self.threads or 1) if self.ours else {})
 
 
 def variants(count: int) -> Iterator[Variant]:
-    """What fills so many cores, and what is more than they hold."""
+    """Yield the variants that use all cores, and one that oversubscribes them."""
     yield Variant("nothing set, one job", 1, None, ours=False)
     yield Variant(f"nothing set, {count} jobs", count, None, ours=False)
     for threads in (t for t in (1, 2, 4, 8, 16, 32, 64) if count % t == 0):
@@ -54,7 +54,7 @@ def variants(count: int) -> Iterator[Variant]:
 
 
 def work(task: str, threads: str, seconds: float) -> None:
-    """Train by hand until the time is over, and print the rate in steps per second."""
+    """Train with a hand-written loop for some seconds, and print the rate in steps per second."""
     warnings.filterwarnings("ignore")
     import steps
     import torch
@@ -84,7 +84,7 @@ def work(task: str, threads: str, seconds: float) -> None:
 
 
 def rate(task: str, variant: Variant, seconds: float) -> float:
-    """Steps per second of all jobs of a variant together."""
+    """Return the total steps per second of all jobs of a variant."""
     command = [sys.executable, __file__, "work", task, str(variant.threads), str(seconds)]
     jobs = [
         subprocess.Popen(command, env=variant.environment(), stdin=subprocess.PIPE,
@@ -101,7 +101,7 @@ def rate(task: str, variant: Variant, seconds: float) -> float:
 
 
 def main(rounds: int, seconds: float) -> None:
-    """Take turns, and print medians."""
+    """Alternate between the variants, and print medians."""
     count = cpu.available()
     rows = []
     print(f"{count} cores, load {os.getloadavg()[0]:.1f}")

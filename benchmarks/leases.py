@@ -1,11 +1,11 @@
-"""How well jobs of two snakemakes fill four GPUs, and whether a GPU is ever held twice.
+"""How well the jobs of two snakemakes fill four GPUs, and whether a GPU is ever held twice.
 
 Usage: python benchmarks/leases.py [jobs] [kills]; writes benchmarks/results/leases.csv. Needs a C
-compiler: the GPUs are made up, and jobs sleep on them.
+compiler: the GPUs are simulated, and jobs sleep on them.
 
-Half of the jobs belong to each snakemake. Each takes one or two GPUs for some seconds, and notes
-when it had which. The rival is arithmetic: all seconds of all GPUs, divided by four. With `kills`,
-so many jobs are killed at random and made again, and the time is compared with nothing.
+Half of the jobs belong to each snakemake. Each leases one or two GPUs for some seconds, and writes
+when it held which. The lower bound is the total of GPU seconds, divided by four. With `kills`, that
+number of jobs is killed at random and repeated, and the time is not compared.
 """
 
 import contextlib
@@ -55,7 +55,9 @@ open(output, "w").close()
 """
 
 
-def begin(folder: Path, jobs: list[tuple[int, float]], around: dict[str, str]) -> subprocess.Popen:
+def begin(
+    folder: Path, jobs: list[tuple[int, float]], environment: dict[str, str]
+) -> subprocess.Popen:
     """Start a snakemake with some jobs."""
     folder.mkdir()
     (folder / "Snakefile").write_text(SNAKEFILE)
@@ -70,22 +72,22 @@ def begin(folder: Path, jobs: list[tuple[int, float]], around: dict[str, str]) -
         "--quiet",
         "all",
     ]
-    return subprocess.Popen(command, cwd=folder, env=around, stderr=subprocess.DEVNULL)
+    return subprocess.Popen(command, cwd=folder, env=environment, stderr=subprocess.DEVNULL)
 
 
 def kill(workflows: list[subprocess.Popen], kills: int, draw: random.Random) -> None:
-    """Kill jobs at random until so many were hit."""
+    """Kill a number of jobs at random."""
     done = 0
     while done < kills and any(workflow.poll() is None for workflow in workflows):
         time.sleep(draw.uniform(0, 0.4))
         below = psutil.Process().children(recursive=True)
-        with contextlib.suppress(psutil.Error, IndexError):  # it has just ended, or none has begun
+        with contextlib.suppress(psutil.Error, IndexError):  # it has just ended, or none is running
             draw.choice([each for each in below if "job.py" in each.cmdline()]).kill()
             done += 1
 
 
 def held_twice(lines: list[str]) -> Iterator[str]:
-    """GPUs that a job took while another that was not killed had them."""
+    """Yield the GPUs that a job leased while another one held them that was not killed."""
     ended = {line.split()[3] for line in lines if " leaves " in line}
     holders: dict[str, str] = {}
     for line in sorted(lines, key=lambda line: float(line.split()[0])):
@@ -99,31 +101,31 @@ def held_twice(lines: list[str]) -> Iterator[str]:
 
 
 def main(number: int, kills: int) -> None:
-    """Run both, and compare with what would be possible."""
+    """Run both snakemakes, and compare their time with the lower bound."""
     draw = random.Random(0)
     jobs = [(draw.choice((1, 2)), draw.uniform(1, LONGEST_SECONDS)) for _ in range(number)]
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         fake_nvml.build(folder)
         gpus = fake_nvml.FakeGpus(folder, folder / "gpus.txt", count=GPUS)
-        around = {**os.environ, **gpus.environment, "ASSAY_LEASES": str(folder / "leases"),
+        environment = {**os.environ, **gpus.environment, "ASSAY_LEASES": str(folder / "leases"),
                   "PYTHONPATH": str(PROJECT / "src")}  # fmt: skip
-        workflows = [begin(folder / str(half), jobs[half::2], around) for half in (0, 1)]
+        workflows = [begin(folder / str(half), jobs[half::2], environment) for half in (0, 1)]
         kill(workflows, kills, draw)
         if any(workflow.wait() for workflow in workflows):
             sys.exit("a snakemake failed")
         lines = (folder / "held.txt").read_text().splitlines()
-    if faults := list(held_twice(lines)):
-        sys.exit("\n".join(faults))
+    if errors := list(held_twice(lines)):
+        sys.exit("\n".join(errors))
     times = [float(line.split()[0]) for line in lines]
     taken, least = max(times) - min(times), sum(each * span for each, span in jobs) / GPUS
     print(f"{number} jobs on {GPUS} GPUs, {kills} kills: no GPU was held twice")
-    print(f"{taken:.1f} s from the first lease to the last; {least:.1f} s is the least possible")
+    print(f"{taken:.1f} s from the first lease to the last; {least:.1f} s is the lower bound")
     if not kills:
-        rows = [("arithmetic", number / least, 1.0), ("Assay", number / taken, least / taken)]
+        rows = [("lower bound", number / least, 1.0), ("Assay", number / taken, least / taken)]
         written.table("leases", ["task", "variant", "rate", "ratio"],
                       [("100 jobs of 1 and 2 GPUs", *row) for row in rows])  # fmt: skip
-        print(f"leases fill the GPUs at {least / taken:.2f} times the least possible")
+        print(f"leases fill the GPUs at {least / taken:.2f} of the lower bound's rate")
 
 
 if __name__ == "__main__":

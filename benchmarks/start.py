@@ -2,8 +2,8 @@
 
 Usage: python benchmarks/start.py [rounds]; writes benchmarks/results/start.csv.
 
-The job is a fine-tuning of the default study. The rivals take turns; a ratio is the median over
-rounds of the time against that of `import pytorch_lightning` in the same round.
+The job is a fine-tuning of the default study. The variants alternate; a ratio is the median over
+rounds of the time divided by that of `import pytorch_lightning` in the same round.
 """
 
 import json
@@ -30,14 +30,14 @@ BEFORE = ("import", "data", "build")  # phases that come before the first step
 
 
 def imported(name: str) -> float:
-    """Seconds of a Python that imports a package."""
+    """Return the seconds of a Python process that imports a package."""
     begun = time.perf_counter()
     subprocess.run([sys.executable, "-c", f"import {name}"], check=True)
     return time.perf_counter() - begun
 
 
 def job(run: Run, output: str, data: str, forked: bool) -> float:
-    """Seconds from the start of a job to its first step."""
+    """Return the seconds from the start of a job to its first step."""
     command = [
         sys.executable,
         "-m",
@@ -56,7 +56,7 @@ def job(run: Run, output: str, data: str, forked: bool) -> float:
 
 
 def main(rounds: int) -> None:
-    """Prepare the data, start a fork server, take turns, and print medians."""
+    """Prepare the data, start a fork server, alternate, and print medians."""
     os.environ |= {"PYTHONPATH": str(PROJECT / "src"), "OMP_NUM_THREADS": "1"}
     os.environ[supervision.PARENT] = supervision.mark(os.getpid())
     runs = Plan(loading.read(PROJECT / "config.yaml", {"device": "cpu"})).runs

@@ -1,4 +1,4 @@
-"""What only a real GPU can show; skipped where there is none."""
+"""Tests that need a real GPU; skipped where there is none."""
 
 import json
 import os
@@ -62,7 +62,7 @@ print(ledger.seconds["train"], first.elapsed_time(last) / 1000)
 
 
 def asked(query: str) -> list[str]:
-    """What nvidia-smi says, a line for each GPU."""
+    """Return the answer of nvidia-smi, one line per GPU."""
     command = ["nvidia-smi", f"--query-gpu={query}", "--format=csv,noheader,nounits"]
     return subprocess.run(command, capture_output=True, text=True, check=True).stdout.splitlines()
 
@@ -74,7 +74,7 @@ def visible(checkout: Checkout) -> dict[str, str]:
 
 @pytest.fixture(scope="module")
 def study(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Checkout]:
-    """A small study that has run on the GPU, each run alone on it."""
+    """A small study that has run on the GPU, one run at a time."""
     checkout = Checkout.new(tmp_path_factory.mktemp("gpu") / "checkout")
     small = tiny_study() | {"device": "gpu", "execution": {"timing": "exclusive"}}
     small["finetune"] |= {"steps": 600, "validate_every_steps": 200}
@@ -89,7 +89,7 @@ def records(checkout: Checkout, pattern: str) -> list[dict]:
     return [json.loads(path.read_text()) for path in found]
 
 
-def test_each_run_had_a_gpu_and_tells_its_energy_and_memory(study: Checkout) -> None:
+def test_each_run_has_a_gpu_and_records_its_energy_and_memory(study: Checkout) -> None:
     for record in records(study, "finetune/*/*"):
         assert set(record["gpus"]) <= set(asked("uuid"))
         assert len(record["gpus"]) == 1
@@ -101,7 +101,7 @@ def test_each_run_had_a_gpu_and_tells_its_energy_and_memory(study: Checkout) -> 
         assert sum(seconds.values()) - seconds["wall"] == pytest.approx(seconds["wall"], rel=0.01)
 
 
-def test_a_second_run_on_the_gpu_gives_the_same_bytes(study: Checkout) -> None:
+def test_a_repeated_run_on_the_gpu_gives_the_same_bytes(study: Checkout) -> None:
     [folder] = study.folder.glob("results/finetune/finetuned_few/seed0-*")
     before = (folder / "weights.safetensors").read_bytes()
     shutil.rmtree(folder)
@@ -110,7 +110,7 @@ def test_a_second_run_on_the_gpu_gives_the_same_bytes(study: Checkout) -> None:
     assert (folder / "weights.safetensors").read_bytes() == before
 
 
-def test_a_run_that_is_killed_on_the_gpu_ends_in_the_same_bytes(study: Checkout) -> None:
+def test_a_run_that_was_killed_on_the_gpu_gives_the_same_bytes(study: Checkout) -> None:
     [folder] = study.folder.glob("results/finetune/scratch_few/seed0-*")
     before = (folder / "weights.safetensors").read_bytes()
     shutil.rmtree(folder)
@@ -137,7 +137,7 @@ def test_each_objective_gives_the_same_bytes_twice_on_the_gpu(
     assert content(tmp_path / "one") == content(tmp_path / "other")
 
 
-def test_a_gpu_that_is_leased_is_not_given_twice(tmp_path: Path) -> None:
+def test_a_gpu_is_not_leased_twice(tmp_path: Path) -> None:
     jobs = [GpuJob(None, tmp_path) for _ in range(gpus.count() + 1)]
     words = [job.says().split()[0] for job in jobs]
     for job in jobs:
@@ -147,14 +147,14 @@ def test_a_gpu_that_is_leased_is_not_given_twice(tmp_path: Path) -> None:
 
 
 def found_by(script: str, *arguments: str) -> list[float]:
-    """Numbers that a script prints, in a process of its own: this one leaves the GPUs to others."""
+    """Return the numbers that a script prints in a new process: this one must not use the GPUs."""
     command = [sys.executable, "-c", BUSY + script, *arguments]
     environment = {**os.environ, "PYTHONPATH": str(PROJECT / "src")}
     done = subprocess.run(command, env=environment, capture_output=True, text=True, check=True)
     return [float(word) for word in done.stdout.split()]
 
 
-def test_energy_is_what_nvidia_smi_says_of_the_power() -> None:
+def test_energy_agrees_with_the_power_of_nvidia_smi() -> None:
     uuid, watts, ended = gpus.available()[0].uuid, [], threading.Event()
 
     def watch() -> None:
@@ -171,16 +171,16 @@ def test_energy_is_what_nvidia_smi_says_of_the_power() -> None:
     assert joules / seconds == pytest.approx(sum(during) / len(during), rel=0.15)
 
 
-def test_the_ledger_agrees_with_the_events_of_cuda() -> None:
+def test_the_ledger_agrees_with_cuda_events() -> None:
     ledger, events = found_by(LEDGER)
     assert ledger == pytest.approx(events, rel=0.01)
 
 
-def test_a_world_of_one_over_nccl_gives_the_bytes_of_none(tmp_path: Path) -> None:
+def test_a_world_of_one_over_nccl_gives_the_bytes_of_a_single_process(tmp_path: Path) -> None:
     assert len(set(of_one(tmp_path, "gpu"))) == 1
 
 
-def test_what_a_training_leaves_does_not_depend_on_the_loader_workers(study: Checkout) -> None:
+def test_results_do_not_depend_on_the_number_of_loader_workers(study: Checkout) -> None:
     [folder] = study.folder.glob("results/finetune/scratch_few/seed1-*")
     record = json.loads((folder / "record.json").read_text())
     output = study.folder / "aside/seed1"

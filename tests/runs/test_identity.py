@@ -1,4 +1,4 @@
-"""A digest changes with what a result depends on, and with nothing else."""
+"""A hash changes with what a result depends on, and with nothing else."""
 
 import ast
 import shutil
@@ -19,35 +19,35 @@ values = st.recursive(
 
 
 @given(st.dictionaries(st.text(), values))
-def test_the_order_of_keys_does_not_change_a_digest(settings: dict) -> None:
+def test_the_order_of_keys_does_not_change_a_hash(settings: dict) -> None:
     turned = dict(reversed(settings.items()))
     assert identity.hash_of(settings) == identity.hash_of(turned)
 
 
-def test_numbers_that_are_not_finite_have_no_digest() -> None:
+def test_numbers_that_are_not_finite_cannot_be_hashed() -> None:
     with pytest.raises(ValueError):
         identity.hash_of(float("nan"))
 
 
 @pytest.fixture
 def source(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
-    """A copy of the package, of which identity takes the digests."""
+    """A copy of the package, which identity hashes."""
     ignore = shutil.ignore_patterns("__pycache__", "*.egg-info")
     shutil.copytree(identity.SOURCE, tmp_path / "src", ignore=ignore)
     monkeypatch.setattr(identity, "SOURCE", tmp_path / "src")
     yield tmp_path / "src"
-    forget()
+    clear_caches()
 
 
-def forget() -> None:
-    """Let identity read all files again."""
+def clear_caches() -> None:
+    """Clear the caches of identity."""
     found = (identity.code_hashes, identity._code_hash, identity.module_file, identity._is_ours)
     for function in (*found, identity._hash_version):
         function.cache_clear()
 
 
 def finetune_code() -> dict[str, str]:
-    forget()
+    clear_caches()
     settings = {"model": {"name": "cnn"}, "objective": {"name": "classification"}}
     return dict(identity.code_hashes(*identity.modules("finetune", settings)))
 

@@ -1,4 +1,4 @@
-"""The user's own files: their content counts, and nothing else of them."""
+"""The user's own files: their names and content count, and nothing else."""
 
 import ast
 import json
@@ -37,7 +37,7 @@ def make(folder: Path, files: dict[str, bytes]) -> Path:
 
 
 @given(st.dictionaries(NAMES, st.binary(max_size=4), min_size=1))
-def test_a_copy_has_the_same_digest_and_a_change_another(files: dict[str, bytes]) -> None:
+def test_a_copy_has_the_same_hash_and_an_edited_copy_another(files: dict[str, bytes]) -> None:
     folder = make(Path("folder"), files)
     before = input_files.content_hash(str(folder))
     other = make(Path("elsewhere/copy"), dict(reversed(files.items())))
@@ -52,7 +52,7 @@ def test_a_copy_has_the_same_digest_and_a_change_another(files: dict[str, bytes]
     assert input_files.content_hash(str(other)) != before
 
 
-def test_hidden_files_do_not_count_and_deep_ones_do() -> None:
+def test_hidden_files_do_not_count_and_files_in_subfolders_do() -> None:
     folder = make(Path("folder"), {"one/two.txt": b"2", ".hidden": b"", ".git/x": b""})
     assert input_files.expand("folder") == [folder / "one/two.txt"]
     assert input_files.expand("folder/**/*.txt") == [folder / "one/two.txt"]
@@ -61,22 +61,28 @@ def test_hidden_files_do_not_count_and_deep_ones_do() -> None:
         input_files.expand("folder/*.csv")
 
 
-def test_files_that_did_not_change_are_not_read_again() -> None:
+def test_unchanged_files_are_not_read_again(monkeypatch: pytest.MonkeyPatch) -> None:
     folder = make(Path("folder"), {"old": b"1"})
-    time.sleep(input_files.MTIME_SECONDS + 0.1)
-    (folder / "new").write_bytes(b"2")
+    old, new = folder / "old", folder / "new"
+    new.touch()
+    while new.stat().st_ctime == old.stat().st_ctime:
+        new.write_bytes(b"2")
+    between = (old.stat().st_ctime + new.stat().st_ctime) / 2
+    monkeypatch.setattr(time, "time", lambda: between + input_files.MTIME_SECONDS)
     before = input_files.content_hash("folder")
-    known = json.loads(input_files.CACHE.read_text())
-    [name] = known
-    assert name.endswith("old")  # the other was just written: it may change within its time stamp
-    known[name][-1] = "noted"
-    input_files.CACHE.write_text(json.dumps(known))
+    cache = json.loads(input_files.CACHE.read_text())
+    [name] = cache
+    assert name.endswith(
+        "old"
+    )  # the other one may change again without a new mtime
+    cache[name][-1] = "cached"
+    input_files.CACHE.write_text(json.dumps(cache))
     assert input_files.content_hash("folder") != before
     input_files.CACHE.write_text("nonsense")
     assert input_files.content_hash("folder") == before
 
 
-def test_a_job_refuses_files_that_were_changed_since_it_was_planned() -> None:
+def test_a_job_refuses_files_that_changed_after_it_was_planned() -> None:
     make(Path("folder"), {"a": b"1"})
     settings = {"dataset": {"name": "image_folder", "folder": "folder"}}
     settings["sources"] = {"dataset.folder": input_files.content_hash("folder")}
@@ -87,8 +93,8 @@ def test_a_job_refuses_files_that_were_changed_since_it_was_planned() -> None:
     assert caught.value.code == ExitCode.CHANGED
 
 
-def pictures(checkout: Checkout) -> Path:
-    """A study of a few pictures of two colours."""
+def images(checkout: Checkout) -> Path:
+    """Write a study of a few images of two colours; return their folder."""
     for split, count in (("train", 12), ("validation", 4), ("test", 4)):
         for number in range(count):
             for place, name in enumerate(("red", "blue")):
@@ -108,10 +114,10 @@ def pictures(checkout: Checkout) -> Path:
     return checkout.folder / "pictures"
 
 
-def test_a_folder_of_pictures_goes_to_a_report_and_a_new_picture_makes_all_of_it_again(
+def test_a_folder_of_images_can_be_studied_and_a_new_image_reruns_everything(
     checkout: Checkout,
 ) -> None:
-    folder = pictures(checkout)
+    folder = images(checkout)
     checkout.snakemake()
     assert "Pictures in folders" in (checkout.folder / "reports/digits/index.html").read_text()
     shutil.copytree(folder, checkout.folder / "copy", copy_function=shutil.copyfile)
@@ -125,8 +131,8 @@ def test_a_folder_of_pictures_goes_to_a_report_and_a_new_picture_makes_all_of_it
     assert checkout.planned()["finetune"] == 6
 
 
-def test_a_folder_that_is_not_there_is_refused_before_anything_runs(checkout: Checkout) -> None:
-    shutil.rmtree(pictures(checkout))
+def test_a_missing_folder_is_refused_before_anything_runs(checkout: Checkout) -> None:
+    shutil.rmtree(images(checkout))
     with pytest.raises(
         loading.StudyError, match=r"prepare\.dataset\.folder: 'pictures': there is no"
     ):
@@ -150,7 +156,7 @@ def prepare():
 """
 
 
-def test_what_a_killed_job_has_put_aside_is_no_file_of_the_run(checkout: Checkout) -> None:
+def test_temporary_files_of_a_killed_job_are_no_files_of_the_run(checkout: Checkout) -> None:
     (checkout.folder / "src/assay/datasets/deadly.py").write_text(DEADLY)
     found = checkout.study()
     found["prepare"]["dataset"] = {"name": "deadly"}
@@ -197,14 +203,14 @@ def own_study(checkout: Checkout, annotation: str) -> dict:
     ["Path", "pathlib.Path", "str | Path", "None | Path", "Optional[Path]", "Union[str, Path]",
      "'Path | None'"],
 )  # fmt: skip
-def test_a_path_is_one_however_it_is_written(annotation: str) -> None:
+def test_every_annotation_of_a_path_is_recognised(annotation: str) -> None:
     found = plugin_settings.parameter(ast.parse(annotation, mode="eval").body, None)
     nullable = "None" in annotation or "Opt" in annotation
     assert found.is_file
     assert (NoneType in get_args(found.type)) == nullable
 
 
-def test_a_file_that_a_users_class_takes_counts_for_its_runs(checkout: Checkout) -> None:
+def test_a_file_argument_of_a_users_class_counts_for_its_runs(checkout: Checkout) -> None:
     study = own_study(checkout, "str | Path")
     for change in (
         {"model": {"name": "mine:Net", "table": "table.txt"}},
@@ -224,7 +230,7 @@ def test_a_file_that_a_users_class_takes_counts_for_its_runs(checkout: Checkout)
 
 
 @pytest.mark.parametrize("name", ["Heir", "Any"])
-def test_what_a_users_class_takes_by_another_one_is_not_refused(
+def test_arguments_that_a_users_class_passes_to_its_base_class_are_accepted(
     checkout: Checkout, name: str
 ) -> None:
     study = own_study(checkout, "int")
