@@ -72,7 +72,7 @@ def _vocabularies(job: Job) -> tuple[dict[str, int], dict[str, int]] | None:
     """Return token -> id of the pretraining and of this training; None if they are equal."""
     if "pretraining_data" not in job.parents or not job.info.is_text:
         return None
-    from assay.data import tokenization, vocabularies
+    from assay.data import tokenization
 
     before, now = (
         tokenization.read(job.file(role, artifacts.TOKENIZER))
@@ -80,7 +80,7 @@ def _vocabularies(job: Job) -> tuple[dict[str, int], dict[str, int]] | None:
     )
     if before.get_vocab() == now.get_vocab():
         return None
-    return vocabularies.meanings(before), vocabularies.meanings(now)
+    return tokenization.token_texts(before), tokenization.token_texts(now)
 
 
 def subsample_labels(train: dict[str, Tensor], per_class: int, seed: int) -> dict[str, Tensor]:

@@ -46,7 +46,7 @@ def _prepare(job: Job) -> None:
     name = options.pop("name")
     dataset = plugins.load("dataset", name)
     if job.execution.data_folder:
-        os.environ[downloads.OWN] = job.execution.data_folder
+        os.environ[downloads.DATA_FOLDER] = job.execution.data_folder
     with _temporary_folder(job.resume_folder) as folder, job.ledger.spend("data"):
         result = dataset.prepare(**options)
         splits, changes = result if isinstance(result, tuple) else (result, {})

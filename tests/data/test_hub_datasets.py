@@ -1,4 +1,4 @@
-"""Data sets that the library `datasets` reads, from files made here; nothing is downloaded."""
+"""Data sets that the library `datasets` reads, from local files; nothing is downloaded."""
 
 import importlib.util
 import io
@@ -19,7 +19,7 @@ needs_library = pytest.mark.skipif(
     LIBRARY is None or LIBRARY.origin is None,
     reason="needs the library datasets: pip install 'datasets>=4'",
 )
-SHARES = {"validation_fraction": 0.2, "test_fraction": 0.2}
+FRACTIONS = {"validation_fraction": 0.2, "test_fraction": 0.2}
 COMMIT = "0" * 40
 LABELLED = {"text": "text", "label": "label", "max_length": 16}
 PIXELS = {"pixels": 8, "colour": True, "crop": "none", "unreadable": "stop"}
@@ -47,7 +47,7 @@ def table(start: int, end: int, labels: Any = None) -> Any:
 
 
 @pytest.fixture
-def saved(tmp_path: Path) -> Path:
+def saved_folder(tmp_path: Path) -> Path:
     import datasets
 
     splits = {"train": table(0, 60), "dev": table(60, 72), "test": table(66, 90)}
@@ -65,9 +65,9 @@ def texts(splits: dict[str, dict[str, Any]]) -> dict[str, list[str]]:
 
 
 @needs_library
-def test_published_splits_are_kept_but_for_what_a_later_one_holds(saved: Path) -> None:
+def test_published_splits_are_kept_except_for_repeated_examples(saved_folder: Path) -> None:
     splits, info = huggingface_text.prepare(
-        path=saved, train="train", validation="dev", test="test", **LABELLED
+        path=saved_folder, train="train", validation="dev", test="test", **LABELLED
     )
     assert texts(splits) == {
         "train": columns(0, 60)["text"],
@@ -81,12 +81,14 @@ def test_published_splits_are_kept_but_for_what_a_later_one_holds(saved: Path) -
 
 
 @needs_library
-def test_what_is_not_published_is_a_share_of_training(saved: Path) -> None:
-    splits, info = huggingface_text.prepare(path=saved, train="train", **SHARES, **LABELLED)
+def test_splits_that_are_not_published_are_fractions_of_training(saved_folder: Path) -> None:
+    splits, info = huggingface_text.prepare(
+        path=saved_folder, train="train", **FRACTIONS, **LABELLED
+    )
     texts(splits)
     assert info.examples == {"train": 36, "validation": 12, "test": 12}
     splits, _ = huggingface_text.prepare(
-        path=saved, train="train", validation_fraction=0.2, test="test", text="text"
+        path=saved_folder, train="train", validation_fraction=0.2, test="test", text="text"
     )
     assert {split: len(found) for split, found in texts(splits).items()} == {
         "train": 48, "validation": 12, "test": 24,
@@ -94,48 +96,48 @@ def test_what_is_not_published_is_a_share_of_training(saved: Path) -> None:
 
 
 @needs_library
-@pytest.mark.parametrize("form", ["parquet", "csv", "jsonl"])
-def test_files_give_what_the_same_rows_on_disk_give(form: str, tmp_path: Path) -> None:
+@pytest.mark.parametrize("extension", ["parquet", "csv", "jsonl"])
+def test_files_give_the_same_as_save_to_disk(extension: str, tmp_path: Path) -> None:
     import datasets
 
     rows = table(0, 60, labels=datasets.Value("string"))
     writers = {"parquet": rows.to_parquet, "csv": rows.to_csv, "jsonl": rows.to_json}
-    writers[form](str(tmp_path / f"a.{form}"))
+    writers[extension](str(tmp_path / f"a.{extension}"))
     rows.save_to_disk(str(tmp_path / "saved"))
     one, info = huggingface_text.prepare(
-        path=tmp_path / f"a.{form}", train="train", **SHARES, **LABELLED
+        path=tmp_path / f"a.{extension}", train="train", **FRACTIONS, **LABELLED
     )
     other, _ = huggingface_text.prepare(
-        path=tmp_path / "saved", train="train", **SHARES, **LABELLED
+        path=tmp_path / "saved", train="train", **FRACTIONS, **LABELLED
     )
     assert texts(one) == texts(other) and info.class_names == ["0", "1", "2"]
     assert all(np.array_equal(one[split]["label"], other[split]["label"]) for split in one)
 
 
 @needs_library
-def test_a_file_that_has_changed_is_read_anew(tmp_path: Path) -> None:
+def test_a_changed_file_is_read_again(tmp_path: Path) -> None:
     path = tmp_path / "a.parquet"
     found = []
     for start in (0, 100):
         table(start, start + 50).to_parquet(str(path))
-        splits, _ = huggingface_text.prepare(path=path, train="train", text="text", **SHARES)
+        splits, _ = huggingface_text.prepare(path=path, train="train", text="text", **FRACTIONS)
         found.append({text for part in texts(splits).values() for text in part})
     assert len(found[0]) == 50 and not found[0] & found[1]
 
 
 @needs_library
-def test_empty_rows_are_no_documents(tmp_path: Path) -> None:
+def test_blank_rows_are_left_out(tmp_path: Path) -> None:
     import datasets
 
     rows = {"text": ["", None, " \n", *columns(0, 30)["text"]]}
     datasets.Dataset.from_dict(rows).save_to_disk(str(tmp_path / "saved"))
     splits, info = huggingface_text.prepare(
-        path=tmp_path / "saved", train="train", text="text", **SHARES
+        path=tmp_path / "saved", train="train", text="text", **FRACTIONS
     )
     assert sum(map(len, texts(splits).values())) == 30 and info.left_out["empty"] == 3
 
 
-def picture(number: int) -> bytes:
+def png(number: int) -> bytes:
     pixels = np.random.default_rng(number).integers(0, 256, (8, 8, 3), dtype=np.uint8)
     content = io.BytesIO()
     Image.fromarray(pixels).save(content, "png")
@@ -143,22 +145,27 @@ def picture(number: int) -> bytes:
 
 
 @needs_library
-def test_images_come_as_they_were_stored(tmp_path: Path) -> None:
+def test_images_are_read_as_they_were_stored(tmp_path: Path) -> None:
     import datasets
 
     features = datasets.Features(
         {"image": datasets.Image(), "label": datasets.ClassLabel(names=["cat", "dog"])}
     )
-    rows = {"image": [{"bytes": picture(n), "path": None} for n in range(20)]}
+    rows = {"image": [{"bytes": png(n), "path": None} for n in range(20)]}
     rows["label"] = [n % 2 for n in range(20)]
     datasets.Dataset.from_dict(rows, features=features).to_parquet(str(tmp_path / "a.parquet"))
     splits, info = huggingface_image.prepare(
-        path=tmp_path / "a.parquet", train="train", image="image", label="label", **SHARES, **PIXELS
+        path=tmp_path / "a.parquet",
+        train="train",
+        image="image",
+        label="label",
+        **FRACTIONS,
+        **PIXELS,
     )
     assert info.examples == {"train": 12, "validation": 4, "test": 4}
     assert info.class_names == ["cat", "dog"]
     stored = {
-        np.asarray(Image.open(io.BytesIO(picture(n)))).transpose(2, 0, 1).tobytes(): n % 2
+        np.asarray(Image.open(io.BytesIO(png(n)))).transpose(2, 0, 1).tobytes(): n % 2
         for n in range(20)
     }
     found = {
@@ -169,25 +176,31 @@ def test_images_come_as_they_were_stored(tmp_path: Path) -> None:
     assert found == stored
     faulty(
         lambda: huggingface_image.prepare(
-            path=tmp_path / "a.parquet", train="train", image="label", label="label", **SHARES,
+            path=tmp_path / "a.parquet", train="train", image="label", label="label", **FRACTIONS,
             **PIXELS,
         ),
-        "the column 'label' holds no images",
+        "the column 'label' has no images",
     )  # fmt: skip
 
 
 @needs_library
-def test_faults_of_a_study_are_told(saved: Path, tmp_path: Path) -> None:
-    good = {"path": saved, "train": "train", "validation_fraction": 0.2, "test": "test", **LABELLED}
+def test_wrong_settings_are_reported(saved_folder: Path, tmp_path: Path) -> None:
+    good = {
+        "path": saved_folder,
+        "train": "train",
+        "validation_fraction": 0.2,
+        "test": "test",
+        **LABELLED,
+    }
     cases = {
         "its splits are 'train', 'dev', 'test'": {"train": "training"},
         "its columns are 'text', 'label'": {"text": "sentence"},
         "either validation": {"validation": "dev"},
         "or test_fraction": {"test": None},
-        "one split has two uses": {"test": "train"},
-        "go together": {"label": None},
-        "holds int64, no text": {"text": "label", "label": "text"},
-        "neither a folder of save_to_disk": {"path": Path(__file__)},
+        "one split is used twice": {"test": "train"},
+        "belong together": {"label": None},
+        "has int64, not text": {"text": "label", "label": "text"},
+        "neither the output of save_to_disk": {"path": Path(__file__)},
     }
     for match, change in cases.items():
         faulty(lambda change=change: huggingface_text.prepare(**{**good, **change}), match)
@@ -197,7 +210,7 @@ def test_faults_of_a_study_are_told(saved: Path, tmp_path: Path) -> None:
 
 
 @needs_library
-def test_rows_without_a_label_are_named(tmp_path: Path) -> None:
+def test_rows_without_a_label_are_reported(tmp_path: Path) -> None:
     import datasets
 
     features = table(0, 1).features
@@ -206,43 +219,45 @@ def test_rows_without_a_label_are_named(tmp_path: Path) -> None:
     hidden.save_to_disk(str(tmp_path / "saved"))
     faulty(
         lambda: huggingface_text.prepare(
-            path=tmp_path / "saved", train="train", **SHARES, **LABELLED
+            path=tmp_path / "saved", train="train", **FRACTIONS, **LABELLED
         ),
         "2 rows cannot be used", "train row 1: no label", "train row 2: no text",
     )  # fmt: skip
 
 
 @needs_library
-def test_a_hub_that_cannot_be_reached_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_hub_that_cannot_be_reached_is_reported(monkeypatch: pytest.MonkeyPatch) -> None:
     import huggingface_hub.constants
 
     monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", True)
     monkeypatch.setattr("datasets.config.HF_HUB_OFFLINE", True)
     faulty(
         lambda: huggingface_text.prepare(
-            hub="nobody/nothing", revision=COMMIT, train="train", text="text", **SHARES
+            hub="nobody/nothing", revision=COMMIT, train="train", text="text", **FRACTIONS
         ),
         "nobody/nothing: cannot be loaded",
     )
 
 
-def test_a_source_is_a_commit_of_the_hub_or_files_of_the_user() -> None:
-    good = {"train": "train", "text": "text", **SHARES}
+def test_a_source_is_a_commit_of_the_hub_or_a_path() -> None:
+    good = {"train": "train", "text": "text", **FRACTIONS}
     cases = [
         ("either hub", {}),
         ("either hub", {"hub": "a", "path": "b"}),
         ("must be a commit", {"hub": "a"}),
         ("must be a commit", {"hub": "a", "revision": "main"}),
-        ("go with hub only", {"path": "b", "revision": COMMIT}),
+        ("need hub", {"path": "b", "revision": COMMIT}),
     ]
     for match, change in cases:
         faulty(lambda change=change: huggingface_text.prepare(**good, **change), match)
 
 
-def test_without_the_library_it_is_told_how_to_get_it(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_missing_library_is_reported_with_the_command_that_installs_it(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     monkeypatch.setitem(sys.modules, "datasets", None)
     source = hub_datasets.Source("a", COMMIT, None, None)
     faulty(
-        lambda: hub_datasets.tables(source, {"train": "train"}, ["text"]),
+        lambda: hub_datasets.load(source, {"train": "train"}, ["text"]),
         "pip install 'datasets>=4'",
     )

@@ -1,4 +1,4 @@
-"""Text data sets: no text in two splits, no dependence on order, and faults in one line."""
+"""Text data sets: no text in two splits, no dependence on order, and errors in one line."""
 
 import csv
 import hashlib
@@ -31,7 +31,7 @@ from assay.study import plugin_settings, signatures
 SPLITS = ("train", "validation", "test")
 NAMES = ("tinyshakespeare", "wikitext2", "python_topics", "python_functions", "text_files",
          "text_classification", "huggingface_text", "huggingface_image")  # fmt: skip
-SHARES = {"validation_fraction": 0.2, "test_fraction": 0.2}
+FRACTIONS = {"validation_fraction": 0.2, "test_fraction": 0.2}
 COLUMNS = {"text": "text", "label": "label", "max_length": 32}
 WORDS = [
     "été",
@@ -49,7 +49,7 @@ WORDS = [
 
 
 def faulty(call, *matches: str) -> str:
-    """The text of the error that a call raises: one line, for bad data."""
+    """Return the message with which a call fails: one line, for bad data."""
     with pytest.raises(JobError) as caught:
         call()
     text = str(caught.value)
@@ -74,16 +74,16 @@ def assert_apart(found: dict[str, list[str]]) -> None:
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_what_a_data_set_states_can_be_read_without_it(name: str) -> None:
+def test_info_is_read_without_the_data(name: str) -> None:
     info = signatures.info(name)
     assert info.title and info.source and info.licence and info.split
     assert info.is_text != name.endswith("image")
     assert isinstance(plugin_settings.parameters("dataset", name), dict)
 
 
-def test_tiny_shakespeare_tests_on_what_nanogpt_validates_on() -> None:
-    if not os.environ.get(downloads.OWN):
-        pytest.skip(f"{downloads.OWN} names no folder with tinyshakespeare/input.txt")
+def test_the_test_split_of_tiny_shakespeare_is_the_validation_split_of_nanogpt() -> None:
+    if not os.environ.get(downloads.DATA_FOLDER):
+        pytest.skip(f"{downloads.DATA_FOLDER} is not a folder with tinyshakespeare/input.txt")
     found = documents(tinyshakespeare.prepare())
     (before, after), [between], [last] = (found[split] for split in SPLITS)
     whole = before + between + after + last
@@ -98,7 +98,7 @@ ARTICLE = " = {title} = \n \n Words , and <unk> . \n \n = = Part = = \n \n More 
 TITLES = ["Valkyria Chronicles III", "中文 , 2", "Part"]
 
 
-def test_articles_are_cut_at_their_titles_and_joined_are_the_file() -> None:
+def test_articles_begin_with_their_titles_and_joined_are_the_file() -> None:
     text = " \n" + " \n".join(ARTICLE.format(title=title) for title in TITLES)
     found = wikitext2.articles(text)
     assert "".join(found) == text and len(found) == 3
@@ -106,12 +106,12 @@ def test_articles_are_cut_at_their_titles_and_joined_are_the_file() -> None:
         assert f" = {title} = \n" in article and article.count(" = = Part = = ") == 1
 
 
-def test_a_line_that_looks_like_a_title_within_words_cuts_nothing() -> None:
+def test_a_line_like_a_title_within_an_article_is_not_a_title() -> None:
     text = " \n = A = \n \n words \n = b = \n more \n"
     assert wikitext2.articles(text) == [text]
 
 
-def test_wikitext_is_read_from_an_archive_of_its_form(
+def test_wikitext_is_read_from_an_archive_like_the_official_one(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     texts = {split: f" \n{ARTICLE.format(title=split)}" * 3 for split in SPLITS}
@@ -122,7 +122,7 @@ def test_wikitext_is_read_from_an_archive_of_its_form(
             archive.writestr(name, texts[split])
     (tmp_path / "wikitext2").mkdir()
     (tmp_path / "wikitext2" / "wikitext-2-raw-v1.zip").write_bytes(content.getvalue())
-    monkeypatch.setenv(downloads.OWN, str(tmp_path))
+    monkeypatch.setenv(downloads.DATA_FOLDER, str(tmp_path))
     faulty(wikitext2.prepare, "SHA-256")
     sha256 = hashlib.sha256(content.getvalue()).hexdigest()
     monkeypatch.setattr(wikitext2, "INFO", wikitext2.INFO | {"sha256": sha256})
@@ -138,7 +138,7 @@ def test_no_paragraph_of_the_help_topics_is_in_two_splits() -> None:
     owner: dict[str, str] = {}
     for split, texts in found.items():
         for paragraph in "\n\n".join(texts).split("\n\n"):
-            if len(paragraph.strip()) >= python_topics.SHORTEST:
+            if len(paragraph.strip()) >= python_topics.MIN_CHARACTERS:
                 assert owner.setdefault(paragraph.strip(), split) == split
     sizes = {split: sum(map(len, texts)) for split, texts in found.items()}
     assert sizes["train"] > 5 * sizes["test"] and min(sizes.values()) > 10_000
@@ -148,10 +148,10 @@ def test_no_paragraph_of_the_help_topics_is_in_two_splits() -> None:
 def test_help_topics_do_not_depend_on_the_order_of_their_dictionary() -> None:
     from pydoc_data.topics import topics
 
-    assert python_topics.divide(dict(reversed(topics.items()))) == python_topics.divide(topics)
+    assert python_topics.split(dict(reversed(topics.items()))) == python_topics.split(topics)
 
 
-def test_topics_that_share_a_paragraph_stay_together_and_it_counts_once() -> None:
+def test_topics_with_a_common_paragraph_are_one_group_that_has_it_once() -> None:
     long = "this paragraph is long enough to tell of a common source"
     topics = {"a": f"one\n\n{long}", "b": f"{long}\n\ntwo", "c": f"three\n\n{long} c", "d": "four"}
     groups = python_topics._groups(topics)
@@ -159,7 +159,7 @@ def test_topics_that_share_a_paragraph_stay_together_and_it_counts_once() -> Non
     assert python_topics._without_repeats([topics["a"], topics["b"]]) == [topics["a"], "two"]
 
 
-def test_functions_of_the_standard_library_have_eight_classes_and_leak_nothing() -> None:
+def test_functions_of_the_standard_library_have_eight_classes_and_no_leaks() -> None:
     splits, info = python_functions.prepare(max_length=128)
     found = documents(splits)
     assert_apart(found)
@@ -174,7 +174,7 @@ def test_functions_of_the_standard_library_have_eight_classes_and_leak_nothing()
     assert documents(again) == found and info_again == info
 
 
-def test_a_function_within_a_function_is_no_example_of_its_own(tmp_path: Path) -> None:
+def test_a_nested_function_is_not_an_example(tmp_path: Path) -> None:
     inner = "def f():\n    def g():\n        a\n        b\n        c\n    return g\n"
     (tmp_path / "a.py").write_text(f"class A:\n    x = '\x0c'\n{_indented(inner)}")
     (tmp_path / "test").mkdir()
@@ -199,8 +199,8 @@ def many(tmp_path: Path) -> Path:
     return write_files(tmp_path / "many", texts)
 
 
-def test_many_files_are_divided_whole(many: Path) -> None:
-    found = documents(text_files.prepare(files=many, **SHARES))
+def test_many_files_are_split_as_a_whole(many: Path) -> None:
+    found = documents(text_files.prepare(files=many, **FRACTIONS))
     assert_apart(found)
     assert {split: len(texts) for split, texts in found.items()} == {
         "train": 24, "validation": 8, "test": 8,
@@ -210,11 +210,11 @@ def test_many_files_are_divided_whole(many: Path) -> None:
 
 
 def test_names_and_order_of_files_do_not_matter(many: Path, tmp_path: Path) -> None:
-    before = documents(text_files.prepare(files=many, **SHARES))
+    before = documents(text_files.prepare(files=many, **FRACTIONS))
     texts = [path.read_text() for path in many.iterdir()]
     random.Random(0).shuffle(texts)
     other = write_files(tmp_path / "other", texts)
-    after = documents(text_files.prepare(files=f"{other}/*.txt", **SHARES))
+    after = documents(text_files.prepare(files=f"{other}/*.txt", **FRACTIONS))
     assert {split: sorted(found) for split, found in before.items()} == {
         split: sorted(found) for split, found in after.items()
     }
@@ -222,7 +222,7 @@ def test_names_and_order_of_files_do_not_matter(many: Path, tmp_path: Path) -> N
 
 def test_equal_files_come_into_one_split(tmp_path: Path) -> None:
     texts = [f"text {number}" for number in range(30)] + [f"text {n}\r\n" for n in range(30)] * 2
-    found = documents(text_files.prepare(files=write_files(tmp_path / "a", texts), **SHARES))
+    found = documents(text_files.prepare(files=write_files(tmp_path / "a", texts), **FRACTIONS))
     assert_apart(found)
     assert sum(map(len, found.values())) == 90
 
@@ -232,7 +232,7 @@ def test_equal_files_come_into_one_split(tmp_path: Path) -> None:
     st.floats(0.1, 0.4),
     st.floats(0.1, 0.4),
 )
-def test_few_files_are_cut_and_nothing_is_lost(
+def test_few_files_are_divided_without_loss(
     tmp_path_factory: pytest.TempPathFactory, texts: list[str], validation: float, test: float
 ) -> None:
     assume(all(text.strip() for text in texts))
@@ -243,54 +243,54 @@ def test_few_files_are_cut_and_nothing_is_lost(
     assert all(part for parts in found.values() for part in parts)
 
 
-def test_one_file_is_cut_after_an_end_of_a_line(tmp_path: Path) -> None:
+def test_one_file_is_divided_at_line_ends(tmp_path: Path) -> None:
     lines = [f"line {number}\n" for number in range(1000)]
     (tmp_path / "one.txt").write_text("".join(lines))
-    found = documents(text_files.prepare(files=tmp_path / "one.txt", **SHARES))
+    found = documents(text_files.prepare(files=tmp_path / "one.txt", **FRACTIONS))
     assert all(texts[0].startswith("line") and texts[0][-1] == "\n" for texts in found.values())
-    for split, share in {"train": 0.6, "validation": 0.2, "test": 0.2}.items():
-        assert abs(len(found[split][0]) / len("".join(lines)) - share) < 0.01
+    for split, fraction in {"train": 0.6, "validation": 0.2, "test": 0.2}.items():
+        assert abs(len(found[split][0]) / len("".join(lines)) - fraction) < 0.01
 
 
-def test_a_file_of_one_line_is_cut_within_it(tmp_path: Path) -> None:
+def test_a_file_of_one_line_is_divided_within_it(tmp_path: Path) -> None:
     (tmp_path / "one.txt").write_text("a" * 100)
-    found = documents(text_files.prepare(files=tmp_path / "one.txt", **SHARES))
+    found = documents(text_files.prepare(files=tmp_path / "one.txt", **FRACTIONS))
     assert [len(texts[0]) for texts in found.values()] == [60, 20, 20]
 
 
-def test_marks_and_ends_of_lines_are_those_of_unix(tmp_path: Path) -> None:
+def test_byte_order_marks_are_removed_and_line_ends_normalised(tmp_path: Path) -> None:
     (tmp_path / "a.txt").write_bytes(b"\xef\xbb\xbfa\r\nb\rc\n")
     assert text_files.read(tmp_path / "a.txt") == "a\nb\nc\n"
 
 
-def test_files_are_found_at_any_depth_without_hidden_ones(many: Path) -> None:
+def test_files_at_any_depth_are_read_except_hidden_ones(many: Path) -> None:
     (many / "deep" / "er").mkdir(parents=True)
     (many / "deep" / "er" / "new.txt").write_text("new")
     (many / ".hidden").write_bytes(b"\0")
-    found = documents(text_files.prepare(files=many, **SHARES))
+    found = documents(text_files.prepare(files=many, **FRACTIONS))
     assert sum(map(len, found.values())) == 41
-    nothing = documents(text_files.prepare(files=f"{many}/**/*.txt", **SHARES))
+    nothing = documents(text_files.prepare(files=f"{many}/**/*.txt", **FRACTIONS))
     assert sum(map(len, nothing.values())) == 41
 
 
-def test_files_that_are_no_text_are_named_at_once(many: Path) -> None:
+def test_files_that_are_not_text_are_reported_at_once(many: Path) -> None:
     (many / "binary").write_bytes(b"a\0b")
     (many / "empty").write_bytes(b" \n")
     (many / "latin").write_bytes("é".encode("latin-1"))
     faulty(
-        lambda: text_files.prepare(files=many, **SHARES),
-        "3 files are no text", "binary: it has NUL", "empty: empty", "not UTF-8: byte 0",
+        lambda: text_files.prepare(files=many, **FRACTIONS),
+        "3 files are not text", "binary: it has NUL", "empty: empty", "not UTF-8: byte 0",
     )  # fmt: skip
     for number in range(20):
         (many / f"more{number}").write_bytes(b"\xff")
-    text = faulty(lambda: text_files.prepare(files=many, **SHARES), "and 13 more")
+    text = faulty(lambda: text_files.prepare(files=many, **FRACTIONS), "and 13 more")
     assert text.count("byte 0") <= 10
 
 
-def test_no_match_too_short_a_text_and_shares_without_training_are_told(tmp_path: Path) -> None:
-    faulty(lambda: text_files.prepare(files=tmp_path / "*.txt", **SHARES), "nothing in it")
+def test_no_match_a_short_text_and_too_large_fractions_are_refused(tmp_path: Path) -> None:
+    faulty(lambda: text_files.prepare(files=tmp_path / "*.txt", **FRACTIONS), "no file matches")
     (tmp_path / "a.txt").write_text("ab")
-    faulty(lambda: text_files.prepare(files=tmp_path / "a.txt", **SHARES), "2 characters")
+    faulty(lambda: text_files.prepare(files=tmp_path / "a.txt", **FRACTIONS), "2 characters")
     everything = {"validation_fraction": 0.5, "test_fraction": 0.5}
     faulty(lambda: text_files.prepare(files=tmp_path / "a.txt", **everything), "below 1")
 
@@ -311,11 +311,11 @@ def write_table(path: Path, found: list[tuple[Any, Any]]) -> Path:
 
 
 def prepared(path: Path, **options: Any) -> tuple[dict[str, Any], dict[str, Any]]:
-    return text_classification.prepare(file=path, **{**COLUMNS, **SHARES, **options})
+    return text_classification.prepare(file=path, **{**COLUMNS, **FRACTIONS, **options})
 
 
 @pytest.mark.parametrize("name", ["a.csv", "a.tsv", "a.jsonl"])
-def test_all_forms_of_tables_give_the_same(name: str, tmp_path: Path) -> None:
+def test_all_formats_of_tables_give_the_same(name: str, tmp_path: Path) -> None:
     splits, info = prepared(write_table(tmp_path / name, rows()))
     found = documents(splits)
     assert_apart(found)
@@ -368,7 +368,7 @@ def test_repeated_and_contradicting_texts_are_counted(tmp_path: Path) -> None:
     assert sum(info.examples.values()) == 68
 
 
-def test_a_table_for_testing_keeps_its_texts_out_of_training(tmp_path: Path) -> None:
+def test_the_texts_of_a_test_table_are_left_out_of_training(tmp_path: Path) -> None:
     whole = write_table(tmp_path / "a.csv", rows())
     held_out = write_table(tmp_path / "b.jsonl", rows(9))
     splits, info = prepared(whole, test_fraction=None, test_file=held_out)
@@ -379,7 +379,7 @@ def test_a_table_for_testing_keeps_its_texts_out_of_training(tmp_path: Path) -> 
     faulty(lambda: prepared(whole, test_fraction=None), "either test_fraction", "or test_file")
 
 
-def test_numbers_as_labels_stand_in_their_order_and_are_the_same_in_each_form(
+def test_numeric_labels_are_sorted_by_number_in_each_format(
     tmp_path: Path,
 ) -> None:
     numbered = [(f"text {n}", n % 11) for n in range(110)]
@@ -391,7 +391,7 @@ def test_numbers_as_labels_stand_in_their_order_and_are_the_same_in_each_form(
 
 
 @pytest.mark.parametrize("name", ["a.csv", "a.tsv", "a.jsonl"])
-def test_rows_without_text_or_label_are_named_by_their_lines(name: str, tmp_path: Path) -> None:
+def test_rows_without_text_or_label_are_reported_by_line(name: str, tmp_path: Path) -> None:
     bad = [("two\nlines", "news"), ("", "news"), ("a", ""), (" ", "news"), ("b", " ")]
     text = faulty(lambda: prepared(write_table(tmp_path / name, bad)), "4 rows cannot be used")
     first = 2 if name.endswith("jsonl") else 4
@@ -402,17 +402,17 @@ def test_rows_without_text_or_label_are_named_by_their_lines(name: str, tmp_path
     ("line", "match"),
     [
         ('{"text": "a", "label": null}', "line 1: no label"),
-        ('{"text": 3, "label": "x"}', "line 1: its text is none"),
+        ('{"text": 3, "label": "x"}', "line 1: the text is not a string"),
         ('{"text": "a", "label": 0.5}', "neither a text nor a whole number"),
         ('{"text": "\\ud800", "label": "x"}', "surrogate"),
         ('{"text": "a"}', "line 1 has no key 'label'"),
-        ('["text"]', "line 1 is no JSON object"),
-        ('{"text": ', "line 1 is no JSON"),
-        ("[" * 100_000, "line 1 is no JSON"),
-        ("", "has no row"),
+        ('["text"]', "line 1 is not a JSON object"),
+        ('{"text": ', "line 1 is not JSON"),
+        ("[" * 100_000, "line 1 is not JSON"),
+        ("", "has no rows"),
     ],
 )
-def test_faulty_json_lines_are_told(line: str, match: str, tmp_path: Path) -> None:
+def test_wrong_json_lines_are_reported(line: str, match: str, tmp_path: Path) -> None:
     (tmp_path / "a.jsonl").write_text(line)
     faulty(lambda: prepared(tmp_path / "a.jsonl"), match)
 
@@ -425,32 +425,32 @@ def test_faulty_json_lines_are_told(line: str, match: str, tmp_path: Path) -> No
         (b"text,label\na,b,c\n", "line 2 has 3 fields"),
         (b'text,label\n"a" b,c\n', "line 2 cannot be read"),
         (b'text,label\n"a,c\n', "cannot be read"),
-        ("text,label\né,b\n".encode("latin-1"), "no text in UTF-8"),
-        ("text,label\na,b\n".encode("utf-16"), "no text in UTF-8"),
-        (b"text,label\n", "has no row"),
+        ("text,label\né,b\n".encode("latin-1"), "is not text in UTF-8"),
+        ("text,label\na,b\n".encode("utf-16"), "is not text in UTF-8"),
+        (b"text,label\n", "has no rows"),
         (b"", "is empty: its first line"),
         (b"\n", "no column named 'text'"),
         (b"text,label\na,x\nb,x\n", "all texts have one label, x"),
     ],
 )
-def test_faulty_tables_are_told(content: bytes, match: str, tmp_path: Path) -> None:
+def test_wrong_tables_are_reported(content: bytes, match: str, tmp_path: Path) -> None:
     (tmp_path / "a.csv").write_bytes(content)
     faulty(lambda: prepared(tmp_path / "a.csv"), match)
 
 
-def test_a_mark_at_the_start_and_a_very_long_text_are_taken(tmp_path: Path) -> None:
+def test_a_byte_order_mark_and_a_very_long_text_are_read(tmp_path: Path) -> None:
     found = [("long " * 100_000 + str(n), label) for n, (_, label) in enumerate(rows(9))]
     path = write_table(tmp_path / "a.csv", found)
     path.write_bytes(b"\xef\xbb\xbf" + path.read_bytes())
     assert prepared(path)[1].examples == {"train": 3, "validation": 3, "test": 3}
 
 
-def test_other_files_and_missing_ones_are_told(tmp_path: Path) -> None:
-    faulty(lambda: prepared(tmp_path / "a.csv"), "is no file")
+def test_other_formats_and_missing_files_are_refused(tmp_path: Path) -> None:
+    faulty(lambda: prepared(tmp_path / "a.csv"), "there is no such file")
     (tmp_path / "a.xlsx").write_bytes(b"PK")
     faulty(lambda: prepared(tmp_path / "a.xlsx"), "one of .csv, .tsv, .jsonl, .ndjson")
 
 
-def test_a_class_with_too_few_texts_is_named(tmp_path: Path) -> None:
+def test_a_class_with_too_few_texts_is_reported(tmp_path: Path) -> None:
     path = write_table(tmp_path / "a.csv", [*rows(), ("a", "rare"), ("b", "rare")])
     faulty(lambda: prepared(path), "classes have too few different texts", "rare: none in train")

@@ -330,7 +330,7 @@ def test_a_killed_training_of_a_language_model_ends_in_the_same_bytes(
 @pytest.mark.parametrize("revision", [None, "main"])
 def test_a_download_from_the_hub_needs_a_commit(revision: str | None) -> None:
     said = refused(hub_files.fetch, "timm:resnet18", "timm/resnet18.a1_in1k", revision, ["*"])
-    assert "needs as revision a commit, of 40 characters" in said
+    assert "pretrained: true needs a revision, a commit of 40 characters" in said
 
 
 def test_an_error_offline_says_what_to_download_by_hand(
@@ -365,7 +365,7 @@ def test_a_models_tokenizer_keeps_its_ids(tmp_path: Path) -> None:
     text = "abracadabra, \u00e4 \u4e2d <|endoftext|>"
     encoded = read.encode(text, add_special_tokens=False)
     assert encoded.ids[0] == 256 and read.decode(encoded.ids) == text
-    assert tokens.identifiers(read) == {"end_of_text": 257, "padding": 258}
+    assert tokens.special_ids(read) == {"end_of_text": 257, "padding": 258}
     again = transformers.train([], folder=tmp_path)
     assert again.to_str() == read.to_str()
 

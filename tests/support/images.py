@@ -1,4 +1,4 @@
-"""Small pictures, and what is promised of each data set of images."""
+"""Small images, and checks for every data set of images."""
 
 import io
 from collections.abc import Callable, Iterable
@@ -11,35 +11,36 @@ from PIL import Image
 from assay.runs.data_info import DataInfo
 from assay.runs.errors import ExitCode, JobError
 
-WHOLE = dict(pixels=6, colour=True, crop="center", unreadable="stop")
-SHARES = dict(validation_fraction=0.2, test_fraction=0.2)
+IMAGES = dict(pixels=6, colour=True, crop="center", unreadable="stop")
+FRACTIONS = dict(validation_fraction=0.2, test_fraction=0.2)
 SPLITS = ("train", "validation", "test")
 
 
-def picture(seed: int, size: tuple[int, int] = (12, 8), mode: str = "RGB") -> Image.Image:
-    """A picture of noise."""
+def noise_image(seed: int, size: tuple[int, int] = (12, 8), mode: str = "RGB") -> Image.Image:
+    """Return an image of random pixels."""
     noise = np.random.default_rng(seed).integers(0, 256, (size[1], size[0], 3), np.uint8)
     return Image.fromarray(noise).convert(mode)
 
 
-def saved(image: Image.Image, form: str = "PNG", **options: object) -> bytes:
-    """The content of a picture's file."""
+def image_file(image: Image.Image, format: str = "PNG", **options: object) -> bytes:
+    """Return the content of an image file."""
     stream = io.BytesIO()
-    image.save(stream, form, **options)
+    image.save(stream, format, **options)
     return stream.getvalue()
 
 
 def write_classes(folder: Path, names: Iterable[str], count: int = 5, first: int = 0) -> Path:
-    """A folder of pictures for each name, no two of them equal."""
+    """Write a folder of images for each name, all of them different."""
     for name in names:
         (folder / name).mkdir(parents=True)
         for number in range(count):
-            (folder / name / f"{number}.png").write_bytes(saved(picture(first)))
+            (folder / name / f"{number}.png").write_bytes(image_file(noise_image(first)))
             first += 1
     return folder
 
 
 def refused(prepare: Callable, **settings: object) -> str:
+    """Return the message with which `prepare` fails: one line, for bad data."""
     with pytest.raises(JobError) as caught:
         prepare(**settings)
     assert caught.value.code == ExitCode.DATA
@@ -47,8 +48,8 @@ def refused(prepare: Callable, **settings: object) -> str:
     return str(caught.value)
 
 
-def holds(splits: dict, info: DataInfo) -> None:
-    """What is promised of each data set of images."""
+def check_splits(splits: dict, info: DataInfo) -> None:
+    """Check what holds for the splits of every data set of images."""
     assert tuple(splits) == SPLITS
     images = {name: fields["image"] for name, fields in splits.items()}
     for name, fields in splits.items():
@@ -64,7 +65,7 @@ def holds(splits: dict, info: DataInfo) -> None:
         assert not seen[one] & seen[other], f"{one} and {other} share images"
 
 
-def of(splits: dict, split: str) -> set[tuple[bytes, int]]:
-    """The examples of a split."""
+def examples_of(splits: dict, split: str) -> set[tuple[bytes, int]]:
+    """Return the examples of a split."""
     fields = splits[split]
     return {(x.tobytes(), int(y)) for x, y in zip(fields["image"], fields["label"], strict=True)}

@@ -1,4 +1,4 @@
-"""Texts with labels, made into the splits of a data set."""
+"""Split texts with class labels."""
 
 import hashlib
 from collections.abc import Mapping, Sequence
@@ -7,50 +7,54 @@ from typing import Any
 
 import numpy as np
 
-from assay.data import labelled_images, splitting
+from assay.data import class_labels, splitting
+from assay.data.messages import printable
 from assay.runs.artifacts import SPLITS
 from assay.runs.data_info import DataInfo
 from assay.runs.errors import ExitCode, JobError
 
 Splits = dict[str, dict[str, Any]]
-DIGEST_BYTES = 16
+KEY_BYTES = 16
 
 
 @dataclass(frozen=True)
 class Example:
-    """A text with its label, and its split where that is fixed."""
+    """A text with the name of its class, and its split if that is fixed."""
 
     text: str
-    label: str
+    class_name: str
     split: str | None = None
 
 
 def collect(
-    examples: Sequence[Example], shares: Mapping[str, float], max_length: int, where: str
+    examples: Sequence[Example], fractions: Mapping[str, float], max_length: int, where: str
 ) -> tuple[Splits, DataInfo]:
-    """Divide texts within each class; equal ones never come into two splits.
+    """Split texts within each class; equal texts never come into two splits.
 
     Args:
-        examples: whose order decides nothing but the order in the splits.
-        shares: of the splits that are divided by content, as in `division.divide`.
-        max_length: how many tokens of a text count.
+        examples: their order affects only the order within the splits.
+        fractions: of the splits that are not fixed, as in `splitting.split_examples`.
+        max_length: number of tokens to which a text is truncated or padded.
         where: the file, for messages.
 
     Returns:
-        Split -> {`text`: list of str, `label`: int64 (n,)}, and the info.
+        Split -> {`text`: list of str, `label`: int64 (n,)}; and what the examples show of the
+        data set.
 
     Raises:
-        JobError: there is one class alone, or a split has none of a class, or the shares leave
+        JobError: there is only one class, a split has none of a class, or the fractions leave
             nothing to train.
     """
-    labelled_images.check_shares(shares)
-    names = labelled_images.ordered({example.label for example in examples})
-    numbers = {name: number for number, name in enumerate(names)}
-    labels = [numbers[example.label] for example in examples]
+    splitting.check_fractions(fractions)
+    names, labels = class_labels.encode([example.class_name for example in examples])
+    if len(names) < 2:
+        what = f"all texts have one label, {printable(names[0])}" if names else "has no text"
+        raise JobError(f"{where}: {what}: at least two classes are needed", ExitCode.DATA)
     keys = [key(example.text) for example in examples]
-    parts = splitting.divide(keys, labels, [example.split for example in examples], shares)
-    _check(names, labels, parts, where)
-    splits = {split: _fields(examples, labels, parts, split) for split in SPLITS}
+    fixed = [example.split for example in examples]
+    assigned = splitting.split_examples(keys, labels.tolist(), fixed, fractions)
+    class_labels.check_every_split("text", names, labels, assigned, where)
+    splits = {split: _fields(examples, labels, assigned, split) for split in SPLITS}
     return splits, DataInfo(
         input="text",
         classes=len(names),
@@ -58,34 +62,18 @@ def collect(
         examples={split: len(fields["label"]) for split, fields in splits.items()},
         labels_per_class=int(np.bincount(splits["train"]["label"]).min()),
         max_length=max_length,
-        left_out={"repeated": parts.count(None)},
-        contradictions=labelled_images.contradictions(keys, labels),
+        left_out={"repeated": assigned.count(None)},
+        contradictions=class_labels.count_contradictions(keys, labels),
     )
 
 
 def key(text: str) -> bytes:
-    """As good as random, and equal for equal texts."""
-    return hashlib.sha256(text.encode()).digest()[:DIGEST_BYTES]
-
-
-def _check(
-    names: Sequence[str], labels: Sequence[int], parts: Sequence[str | None], where: str
-) -> None:
-    if len(names) < 2:
-        what = (
-            f"all texts have one label, {labelled_images.shown(names[0])}"
-            if names
-            else "has no text"
-        )
-        raise JobError(f"{where}: {what}: there is nothing to classify", ExitCode.DATA)
-    labelled_images.check_classes("text", names, labels, parts, where)
+    """Return a hash of a text, by which `splitting.split_examples` orders it."""
+    return hashlib.sha256(text.encode()).digest()[:KEY_BYTES]
 
 
 def _fields(
-    examples: Sequence[Example], labels: Sequence[int], parts: Sequence[str | None], split: str
+    examples: Sequence[Example], labels: np.ndarray, assigned: Sequence[str | None], split: str
 ) -> dict[str, Any]:
-    rows = [row for row, part in enumerate(parts) if part == split]
-    return {
-        "text": [examples[row].text for row in rows],
-        "label": np.array([labels[row] for row in rows], np.int64),
-    }
+    rows = [row for row, each in enumerate(assigned) if each == split]
+    return {"text": [examples[row].text for row in rows], "label": labels[rows]}

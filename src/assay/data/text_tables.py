@@ -1,4 +1,4 @@
-"""Tables of texts with labels: CSV, TSV and JSON Lines, read row by row."""
+"""Read tables of texts with class labels: CSV, TSV and JSON Lines."""
 
 import csv
 import json
@@ -6,14 +6,14 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from assay.data import labelled_images
 from assay.data.labelled_texts import Example
+from assay.data.messages import data_error, printable
 from assay.runs.errors import ExitCode, JobError
 
 DELIMITERS = {".csv": ",", ".tsv": "\t"}
 JSON_LINES = (".jsonl", ".ndjson")
-LONGEST_FIELD = 2**31 - 1  # characters; csv takes 131,072 by default
-COLUMNS_SHOWN = 8
+MAX_FIELD_CHARACTERS = 2**31 - 1  # the default of csv is 131,072
+MAX_COLUMNS_LISTED = 8
 
 Row = tuple[int, Any, Any]  # line, text, label
 
@@ -21,74 +21,71 @@ Row = tuple[int, Any, Any]  # line, text, label
 def read(path: Path, text: str, label: str, split: str | None) -> list[Example]:
     """Read a table in UTF-8.
 
-    CSV and TSV name their columns in the first line, and quote as Excel and pandas do. JSON Lines
-    has an object on each line.
+    The first line of CSV and TSV has the column names, and fields are quoted as by Excel and
+    pandas. Each line of JSON Lines is an object.
 
     Args:
-        path: its ending tells its form: .csv, .tsv, .jsonl or .ndjson.
+        path: its extension says its format: .csv, .tsv, .jsonl or .ndjson.
         text: the column with the texts.
-        label: the column with the labels: texts, whole numbers or truth values.
-        split: of its examples, where that is fixed.
+        label: the column with the labels: texts, whole numbers or booleans.
+        split: of the examples, if it is fixed.
 
     Raises:
         JobError: it cannot be read, lacks a column, or rows lack a text or a label.
     """
-    examples, faults = [], []
+    examples, problems = [], []
     try:
-        for line, *fields in _rows(path, text, label):
-            found = example(*fields, None, split)
-            if isinstance(found, str):
-                faults.append(f"line {line}: {found}")
+        for line, *values in _rows(path, text, label):
+            result = example(*values, None, split)
+            if isinstance(result, str):
+                problems.append(f"line {line}: {result}")
             else:
-                examples.append(found)
+                examples.append(result)
     except UnicodeDecodeError as error:
-        raise _fault(path, "is no text in UTF-8: save it in UTF-8") from error
-    if faults:
-        what = "rows cannot be used"
-        raise labelled_images.fault(
-            labelled_images.shown(path), what, faults, "mend or remove them"
-        )
+        raise _error(path, "is not text in UTF-8: save it in UTF-8") from error
+    if problems:
+        raise data_error(printable(path), "rows cannot be used", problems, "correct or remove them")
     if not examples:
-        raise _fault(path, "has no row")
+        raise _error(path, "has no rows: add some")
     return examples
 
 
 def _rows(path: Path, text: str, label: str) -> Iterator[Row]:
     if not path.is_file():
-        raise _fault(path, "is no file")
-    ending = path.suffix.lower()
-    if ending in DELIMITERS:
-        return _delimited(path, text, label, DELIMITERS[ending])
-    if ending in JSON_LINES:
+        raise _error(path, "there is no such file: correct the path, or create the file")
+    extension = path.suffix.lower()
+    if extension in DELIMITERS:
+        return _delimited(path, text, label, DELIMITERS[extension])
+    if extension in JSON_LINES:
         return _json_lines(path, text, label)
     known = ", ".join((*DELIMITERS, *JSON_LINES))
-    raise _fault(path, f"its name must end with the form that it has: one of {known}")
+    raise _error(path, f"its name must end with the extension of its format, one of {known}")
 
 
 def _delimited(path: Path, text: str, label: str, delimiter: str) -> Iterator[Row]:
-    csv.field_size_limit(LONGEST_FIELD)
+    csv.field_size_limit(MAX_FIELD_CHARACTERS)
     with path.open(encoding="utf-8-sig", newline="") as file:
         reader = csv.reader(file, delimiter=delimiter, strict=True)
         try:
             header = next(reader, None)
             if header is None:
-                raise _fault(path, "is empty: its first line must name the columns")
-            places = [_place(path, header, column) for column in (text, label)]
+                raise _error(path, "is empty: its first line must have the column names")
+            indices = [_index(path, header, column) for column in (text, label)]
             for fields in reader:
                 if fields and len(fields) != len(header):
                     what = f"{len(fields)} fields, but there are {len(header)} columns"
-                    raise _fault(path, f"line {reader.line_num} has {what}: quote fields")
+                    raise _error(path, f"line {reader.line_num} has {what}: quote fields")
                 if fields:
-                    yield reader.line_num, *(fields[place] for place in places)
+                    yield reader.line_num, *(fields[index] for index in indices)
         except csv.Error as error:
-            raise _fault(path, f"line {reader.line_num} cannot be read ({error})") from error
+            raise _error(path, f"line {reader.line_num} cannot be read ({error})") from error
 
 
-def _place(path: Path, header: Sequence[str], column: str) -> int:
+def _index(path: Path, header: Sequence[str], column: str) -> int:
     if header.count(column) == 1:
         return header.index(column)
-    how = "several columns" if column in header else "no column"
-    raise _fault(path, f"has {how} named {column!r}; its columns are {_named(header)}")
+    what = "several columns" if column in header else "no column"
+    raise _error(path, f"has {what} named {column!r}; its columns are {_listed(header)}")
 
 
 def _json_lines(path: Path, text: str, label: str) -> Iterator[Row]:
@@ -99,43 +96,43 @@ def _json_lines(path: Path, text: str, label: str) -> Iterator[Row]:
             try:
                 row = json.loads(line)
             except (ValueError, RecursionError) as error:
-                raise _fault(path, f"line {number} is no JSON ({error})") from error
+                raise _error(path, f"line {number} is not JSON ({error})") from error
             if not isinstance(row, dict):
-                raise _fault(path, f"line {number} is no JSON object such as {{{text!r}: ...}}")
+                raise _error(path, f"line {number} is not a JSON object such as {{{text!r}: ...}}")
             for column in (text, label):
                 if column not in row:
-                    what = f"line {number} has no key {column!r}; its keys are {_named(row)}"
-                    raise _fault(path, what)
+                    what = f"line {number} has no key {column!r}; its keys are {_listed(row)}"
+                    raise _error(path, what)
             yield number, row[text], row[label]
 
 
 def example(text: Any, label: Any, names: Sequence[str] | None, split: str | None) -> Example | str:
-    """An example of a row's two values, or what is wrong with them.
+    """Return an example of a row's two values, or what is wrong with them.
 
     Args:
-        text: a text that is not empty.
-        label: a text, a whole number or a truth value.
-        names: of the classes, where the label is the number of one.
-        split: where it is fixed.
+        text: a text that is not blank.
+        label: as in `class_name`.
+        names: as in `class_name`.
+        split: the split, if it is fixed.
     """
     if not isinstance(text, str):
-        return "no text" if text is None else "its text is none"
+        return "no text" if text is None else "the text is not a string"
     if not text.strip():
         return "no text"
     name = class_name(label, names)
     if name is None:
         return "no label, or one that is neither a text nor a whole number"
     if not (_is_unicode(text) and _is_unicode(name)):
-        return "it holds half a surrogate pair, which is no character"
+        return "it has half a surrogate pair, which is not a character"
     return Example(text, name, split)
 
 
 def class_name(label: Any, names: Sequence[str] | None) -> str | None:
-    """The name of a label's class; None for what is no label.
+    """Return the name of a label's class; None for an invalid label.
 
     Args:
-        label: a text, a whole number or a truth value.
-        names: of the classes, where the label is the number of one.
+        label: a text, a whole number or a boolean.
+        names: of the classes, if the label is the index of one.
     """
     if names is not None and label is not None:
         return names[label] if 0 <= label < len(names) else None
@@ -152,10 +149,12 @@ def _is_unicode(text: str) -> bool:
     return True
 
 
-def _named(columns: Any) -> str:
+def _listed(columns: Any) -> str:
     names = [repr(name) for name in columns]
-    return ", ".join(names[:COLUMNS_SHOWN]) + (", ..." if len(names) > COLUMNS_SHOWN else "")
+    return ", ".join(names[:MAX_COLUMNS_LISTED]) + (
+        ", ..." if len(names) > MAX_COLUMNS_LISTED else ""
+    )
 
 
-def _fault(path: Path, what: str) -> JobError:
-    return JobError(f"{labelled_images.shown(path)}: {what}", ExitCode.DATA)
+def _error(path: Path, what: str) -> JobError:
+    return JobError(f"{printable(path)}: {what}", ExitCode.DATA)

@@ -34,7 +34,7 @@ def tokenize(
         Split -> `tokens` (total,) or (n, max_length), and perhaps `label`; the `DataInfo` fields
         that the tokens determine.
     """
-    special = tokenization.identifiers(tokenizer)
+    special = tokenization.special_ids(tokenizer)
     splits, counts, sizes = {}, {}, {}
     for split, fields in texts.items():
         sizes[split] = sum(len(text.encode()) for text in fields["text"])

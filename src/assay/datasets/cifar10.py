@@ -1,6 +1,8 @@
-"""CIFAR-10: 60,000 photographs of ten kinds of things, of 32x32 coloured pixels."""
+"""CIFAR-10: 60,000 colour photographs of ten classes, of 32x32 pixels."""
 
 import hashlib
+import lzma
+import tarfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated
@@ -8,7 +10,7 @@ from typing import Annotated
 import numpy as np
 from annotated_types import Gt
 
-from assay.data import archives, downloads, holdout
+from assay.data import downloads, splitting
 from assay.runs.data_info import DataInfo
 from assay.runs.errors import ExitCode, JobError
 
@@ -20,11 +22,9 @@ URLS = (
     "https://mindspore-website.obs.cn-north-4.myhuaweicloud.com/notebook/datasets/"
     "cifar-10-binary.tar.gz",
 )
-INSIDE = "cifar-10-batches-bin/"
 TEST = "test_batch.bin"
-VALIDATION = 5000
-ROW_BYTES = 1 + 3 * 32 * 32
-LARGEST_BYTES = 2**28  # of what is unpacked; the archive holds 185 million
+VALIDATION_EXAMPLES = 5000
+ROW_BYTES = 1 + 3 * 32 * 32  # a label, then the pixels, channels first
 INFO = DataInfo(
     title="CIFAR-10",
     source="https://www.cs.toronto.edu/~kriz/cifar.html, binary version",
@@ -39,8 +39,8 @@ INFO = DataInfo(
         "data_batch_5.bin": "755304fc0b379caeae8c14f0dac912fbc7d6cd469eb67a1029a08a39453a9add",
         "test_batch.bin": "8e2eb146ae340b09e24670f29cabc6326dba54da8789dab6768acf480273f65b",
     },
-    split="the five official training batches, whose last 5,000 images validate, and the "
-    "official test batch",
+    split="the five official training batches, except their last 5,000 images, which are for "
+    "validation; the official test batch",
     shape=(3, 32, 32),
     classes=10,
     class_names=[
@@ -56,74 +56,64 @@ def prepare(
 ) -> tuple[dict[str, dict[str, np.ndarray]], DataInfo]:
     """Get the six official batches and split them.
 
-    They come from the official archive, or from `$ASSAY_DATA/cifar10/`, where they may lie
-    one by one too, as they are or with xz (`test_batch.bin.xz`).
+    They come from the official archive, or from `$ASSAY_DATA/cifar10/`, which may have the archive
+    or the batches themselves, plain or compressed with xz (`test_batch.bin.xz`).
 
     Args:
-        training_examples: how many train, the first ones; all others where it is left out.
+        training_examples: number of training examples, the first ones; all by default.
 
     Returns:
-        Split -> {`image`: uint8 (n, 3, 32, 32), `label`: int64 (n,)}, and info on this call.
+        Split -> {`image`: uint8 (n, 3, 32, 32), `label`: int64 (n,)}, and the info.
 
     Raises:
-        JobError: a batch cannot be had, or is not the one that `INFO` describes.
+        JobError: a batch cannot be downloaded, or is not the one that `INFO` describes.
     """
-    batches = {name: rows(name, content) for name, content in _checked(_contents())}
+    batches = {name: _rows(name, content) for name, content in _contents()}
     test = batches.pop(TEST)
-    whole = np.concatenate([batches[name] for name in sorted(batches)])
-    parts = {"train": _fields(whole), "test": _fields(test)}
-    return holdout.last(parts, VALIDATION, INFO, training_examples)
-
-
-def rows(name: str, content: bytes) -> np.ndarray:
-    """The rows of a batch: uint8 (n, 3073), a label and then the pixels, channels first.
-
-    Raises:
-        JobError: it does not end with a whole row, or has a label above 9.
-    """
-    if len(content) % ROW_BYTES or not content:
-        what = f"{name}: {len(content)} bytes are no whole number of rows of {ROW_BYTES} bytes"
-        raise JobError(what, ExitCode.DATA)
-    table = np.frombuffer(content, np.uint8).reshape(-1, ROW_BYTES)
-    if (highest := table[:, 0].max()) >= INFO.classes:
-        raise JobError(f"{name}: has the label {highest}; the highest is 9", ExitCode.DATA)
-    return table
+    train = np.concatenate([batches[name] for name in sorted(batches)])
+    official = {"train": _fields(train), "test": _fields(test)}
+    return splitting.split_off_validation(official, VALIDATION_EXAMPLES, INFO, training_examples)
 
 
 def _contents() -> Iterator[tuple[str, bytes]]:
-    found = {name: path for name in INFO.sha256 if (path := _own(name))}
-    if found and (missing := INFO.sha256.keys() - found.keys()):
-        folder = next(iter(found.values())).parent
-        what = f"{folder} lacks {', '.join(sorted(missing))}: put the six batches there, or none"
+    """Yield the name and the content of each batch."""
+    local = {name: path for name in INFO.sha256 if (path := _local_path(name))}
+    if not local:
+        with tarfile.open(downloads.fetch(ARCHIVE, URLS, ARCHIVE_SHA256, FOLDER)) as archive:
+            for member in archive:
+                if (name := Path(member.name).name) in INFO.sha256:
+                    yield name, archive.extractfile(member).read()
+    elif missing := INFO.sha256.keys() - local.keys():
+        folder = next(iter(local.values())).parent
+        what = f"{folder} lacks {', '.join(sorted(missing))}: put all six batches there, or none"
         raise JobError(what, ExitCode.DATA)
-    if found:
-        for name, path in found.items():
-            yield name, archives.contents(path, LARGEST_BYTES)
-        return
-    archive = downloads.fetch(ARCHIVE, URLS, ARCHIVE_SHA256, FOLDER)
-    wanted = [f"{INSIDE}{name}" for name in INFO.sha256]
-    for name, content in archives.members(archive, wanted, LARGEST_BYTES):
-        yield name.removeprefix(INSIDE), content
+    for name, path in local.items():
+        yield name, _read(path)
 
 
-def _own(name: str) -> Path | None:
-    """The user's own copy of a batch, as it is or with xz."""
-    paths = (downloads.own_path(variant, FOLDER) for variant in (name, f"{name}.xz"))
+def _local_path(name: str) -> Path | None:
+    """Return the path of the user's own copy of a batch, plain or compressed."""
+    paths = (downloads.local_path(variant, FOLDER) for variant in (name, f"{name}.xz"))
     return next((path for path in paths if path and path.is_file()), None)
 
 
-def _checked(contents: Iterator[tuple[str, bytes]]) -> Iterator[tuple[str, bytes]]:
-    for name, content in contents:
-        found = hashlib.sha256(content).hexdigest()
-        if found != INFO.sha256[name]:
-            raise JobError(
-                f"CIFAR-10's {name} is damaged or another file: its SHA-256, unpacked, is "
-                f"{found}, expected {INFO.sha256[name]}; get it again",
-                ExitCode.DATA,
-            )
-        yield name, content
+def _read(path: Path) -> bytes:
+    if path.suffix != ".xz":
+        return path.read_bytes()
+    try:
+        return lzma.decompress(path.read_bytes())
+    except lzma.LZMAError as error:
+        raise JobError(f"{path} is damaged ({error}): replace it", ExitCode.DATA) from error
 
 
-def _fields(table: np.ndarray) -> dict[str, np.ndarray]:
-    pixels = table[:, 1:].reshape(-1, *INFO.shape)
-    return {"image": pixels, "label": table[:, 0].astype(np.int64)}
+def _rows(name: str, content: bytes) -> np.ndarray:
+    """Check a batch and return its rows, uint8 (n, 3073)."""
+    sha256 = hashlib.sha256(content).hexdigest()
+    if sha256 != INFO.sha256[name]:
+        what = f"the SHA-256 of its uncompressed content is {sha256}, expected {INFO.sha256[name]}"
+        raise JobError(f"{name} is damaged or another file: {what}; replace it", ExitCode.DATA)
+    return np.frombuffer(content, np.uint8).reshape(-1, ROW_BYTES)
+
+
+def _fields(rows: np.ndarray) -> dict[str, np.ndarray]:
+    return {"image": rows[:, 1:].reshape(-1, *INFO.shape), "label": rows[:, 0].astype(np.int64)}

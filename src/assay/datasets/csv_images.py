@@ -1,4 +1,4 @@
-"""The user's own images by a table in CSV, which holds paths of pictures or their very pixels."""
+"""Your own images by a CSV table, which has the paths of image files or the pixels themselves."""
 
 import csv
 import math
@@ -10,8 +10,10 @@ from typing import Annotated, Any, Literal
 import numpy as np
 from annotated_types import Gt, Lt
 
-from assay.data import image_decoding, labelled_images
-from assay.data.labelled_images import Example, shown
+from assay.data import labelled_images
+from assay.data.image_decoding import Crop, UnreadableImage, decode_files
+from assay.data.labelled_images import Example
+from assay.data.messages import printable
 from assay.runs.data_info import DataInfo
 from assay.runs.errors import ExitCode, JobError
 
@@ -19,11 +21,11 @@ INFO = DataInfo(
     title="Images of a table",
     source="the user's own",
     licence="the user's own",
-    split="a table for testing where the user has one; the rest within each class by the "
-    "SHA-256 of the images; equal images never come into two splits",
+    split="the test table, if there is one; the rest within each class by the SHA-256 of the "
+    "images; equal images never come into two splits",
 )
-COLUMNS_SHOWN = 8
-LONGEST_SHOWN = 40  # characters of a field
+MAX_COLUMNS_LISTED = 8
+MAX_CHARACTERS = 40  # of a field in a message
 
 
 def prepare(
@@ -40,24 +42,24 @@ def prepare(
     crop: Literal["center", "none"] | None = None,
     unreadable: Literal["stop", "skip"] = "stop",
 ) -> tuple[dict[str, dict[str, np.ndarray]], DataInfo]:
-    """Read images by a table: UTF-8, with commas, and names of columns in the first line.
+    """Read images by a table in UTF-8, with commas, and with column names in the first line.
 
-    With `image` that column holds paths of pictures. Without it, all columns but the label hold
-    whole numbers from 0 to 255: the grey pixels of a square, row by row.
+    If `image` is set, that column has paths of image files. Otherwise all columns but the label
+    have whole numbers from 0 to 255: the pixels of a square grey image, row by row.
 
     Args:
         file: the table.
         label: the column with the classes.
-        validation_fraction: of each class.
-        test_fraction: of each class; left out where there is a `test_file`.
-        test_file: a second table, whose images test; left out where `file` holds all.
-        image: the column with paths, below `folder`; left out where the table holds pixels.
-        folder: with the pictures; only with `image`.
-        pixels: side of the images that come of the pictures; only with `image`.
-        colour: red, green and blue, or grey; only with `image`.
-        crop: `center` scales the shorter side to `pixels` and cuts off both ends of the longer
-            one; `none` distorts what is not square; only with `image`.
-        unreadable: whether a row that cannot be read stops the run, or is left out and counted.
+        validation_fraction: fraction of each class for validation.
+        test_fraction: fraction of each class for testing; not with `test_file`.
+        test_file: a second table, whose images are the test split.
+        image: the column with paths below `folder`; leave it out if the table has pixels.
+        folder: the folder with the image files; only with `image`.
+        pixels: height and width to which images are resized; only with `image`.
+        colour: whether images are RGB or grey; only with `image`.
+        crop: `center` scales the shorter side to `pixels` and crops both ends of the longer side;
+            `none` keeps everything and changes the aspect ratio; only with `image`.
+        unreadable: whether a row that cannot be read stops the run, or is skipped and counted.
 
     Returns:
         Split -> {`image`: uint8 (n, 1 or 3, height, width), `label`: int64 (n,)}, and the info.
@@ -72,15 +74,15 @@ def prepare(
         tables.append(_Table(Path(test_file), label, image, "test"))
     if image is None:
         shape = _square(tables)
-        examples = (example for table in tables for example in table.drawn(shape))
+        examples = (example for table in tables for example in table.from_pixels(shape))
     else:
         shape = (3 if colour else 1, pixels, pixels)
-        examples = (example for table in tables for example in table.pictured(**options))
-    shares = {
-        "validation": validation_fraction,
-        **({"test": test_fraction} if test_fraction else {}),
-    }
-    return labelled_images.collect(examples, shape, shares, shown(file), unreadable == "skip")
+        examples = (example for table in tables for example in table.from_files(**options))
+    fractions = {"validation": validation_fraction}
+    if test_fraction is not None:
+        fractions["test"] = test_fraction
+    skip = unreadable == "skip"
+    return labelled_images.collect(examples, shape, fractions, printable(file), skip)
 
 
 class _Table:
@@ -91,67 +93,67 @@ class _Table:
         self.header = next((fields for _, fields in self._rows()), [])
         for column in filter(None, (label, image)):
             if self.header.count(column) != 1:
-                how = "several columns" if column in self.header else "no column"
-                columns = _named(self.header)
-                what = f"has {how} named {column!r}; its columns are {columns}"
-                raise JobError(f"{shown(path)}: {what}", ExitCode.DATA)
+                what = "several columns" if column in self.header else "no column"
+                columns = _listed(self.header)
+                what = f"has {what} named {column!r}; its columns are {columns}"
+                raise JobError(f"{printable(path)}: {what}", ExitCode.DATA)
 
     def _rows(self) -> Iterator[tuple[int, list[str]]]:
-        """The line on which a row ends, and its fields; first those of the header."""
+        """Yield the line on which a row ends, and its fields; the header is the first row."""
+        where = printable(self.path)
         if not self.path.is_file():
-            raise JobError(f"{shown(self.path)}: is no file", ExitCode.DATA)
+            what = "there is no such file: correct the path, or create the file"
+            raise JobError(f"{where}: {what}", ExitCode.DATA)
         try:
             with self.path.open(encoding="utf-8-sig", newline="") as file:
                 reader = csv.reader(file, strict=True)
                 yield from ((reader.line_num, fields) for fields in reader if fields)
         except csv.Error as error:
-            what = f"{shown(self.path)}: line {reader.line_num} is no CSV ({error})"
-            raise JobError(what, ExitCode.DATA) from error
+            what = f"line {reader.line_num} is not CSV ({error})"
+            raise JobError(f"{where}: {what}", ExitCode.DATA) from error
         except UnicodeDecodeError as error:
-            what = f"{shown(self.path)}: is no text in UTF-8; save it as CSV in UTF-8"
-            raise JobError(what, ExitCode.DATA) from error
+            what = "is not text in UTF-8: save it as CSV in UTF-8"
+            raise JobError(f"{where}: {what}", ExitCode.DATA) from error
 
     def _entries(self) -> Iterator[tuple[str, str, list[str], str]]:
-        """Name, label, other fields (or the image's alone), and what is wrong, of each row."""
-        place = self.header.index(self.label)
+        """Yield name, label, other fields (or only the path), and the problem of each row."""
+        label = self.header.index(self.label)
         for line, fields in islice(self._rows(), 1, None):
-            name = f"{shown(self.path.name)} line {line}"
+            name = f"{printable(self.path.name)} line {line}"
             if len(fields) != len(self.header):
-                wrong = f"{len(fields)} fields, but there are {len(self.header)} columns"
-                yield name, "", [], wrong
+                problem = f"{len(fields)} fields, but there are {len(self.header)} columns"
+                yield name, "", [], problem
                 continue
-            label = fields[place].strip()
-            others = fields[:place] + fields[place + 1 :]
+            others = fields[:label] + fields[label + 1 :]
             if self.image is not None:
                 others = [fields[self.header.index(self.image)].strip()]
-            yield name, label, others, "" if label else "no label"
+            class_name = fields[label].strip()
+            yield name, class_name, others, "" if class_name else "no label"
 
-    def drawn(self, shape: tuple[int, int, int]) -> Iterator[Example]:
-        """The images of a table of pixels."""
-        for name, label, fields, wrong in self._entries():
-            content = None if wrong else _pixels(fields)
+    def from_pixels(self, shape: tuple[int, int, int]) -> Iterator[Example]:
+        """Yield the images of a table of pixels."""
+        for name, class_name, fields, problem in self._entries():
+            content = None if problem else _pixels(fields)
             if content is None:
-                image = wrong or f"{_first_odd(fields)!r} is no whole number from 0 to 255"
-                yield Example(name, label, self.split, b"", image)
+                image = problem or f"{_first_invalid(fields)!r} is not a whole number from 0 to 255"
+                yield Example(name, class_name, self.split, b"", image)
             else:
                 image = np.frombuffer(content, np.uint8).reshape(shape)
-                yield Example(name, label, self.split, content, image)
+                yield Example(name, class_name, self.split, content, image)
 
-    def pictured(
-        self, folder: Path, pixels: int, colour: bool, crop: image_decoding.Crop
-    ) -> Iterator[Example]:
-        """The images of a table of paths."""
+    def from_files(self, folder: Path, pixels: int, colour: bool, crop: Crop) -> Iterator[Example]:
+        """Yield the images of a table of paths."""
         entries = [
-            (name, label, fields, wrong or _wrong_path(*fields))
-            for name, label, fields, wrong in self._entries()
+            (name, class_name, fields, problem or _path_problem(*fields))
+            for name, class_name, fields, problem in self._entries()
         ]
-        paths = (Path(folder, *fields) for _, _, fields, wrong in entries if not wrong)
-        read = image_decoding.decoded(paths, pixels, colour, crop)
-        for name, label, fields, wrong in entries:
-            content, image = (b"", wrong) if wrong else next(read)
-            if isinstance(image, image_decoding.Unreadable):
-                image = f"{shown(*fields)}: {image}"
-            yield Example(name, label, self.split, content, image)
+        paths = (Path(folder, *fields) for _, _, fields, problem in entries if not problem)
+        decoded = decode_files(paths, pixels, colour, crop)
+        for name, class_name, fields, problem in entries:
+            content, image = (b"", problem) if problem else next(decoded)
+            if isinstance(image, UnreadableImage):
+                image = f"{printable(*fields)}: {image}"
+            yield Example(name, class_name, self.split, content, image)
 
 
 def _pixels(fields: list[str]) -> bytes | None:
@@ -161,49 +163,50 @@ def _pixels(fields: list[str]) -> bytes | None:
         return None
 
 
-def _first_odd(fields: list[str]) -> str:
-    return next(field for field in fields if _pixels([field]) is None)[:LONGEST_SHOWN]
+def _first_invalid(fields: list[str]) -> str:
+    return next(field for field in fields if _pixels([field]) is None)[:MAX_CHARACTERS]
 
 
-def _wrong_path(path: str) -> str:
-    """The folder's content counts for the identity of a run, what lies elsewhere does not."""
+def _path_problem(path: str) -> str:
+    """Return what is wrong with a path: only files in the folder are part of a run's hash."""
     if not path:
         return "no path"
     outside = PurePosixPath(path).is_absolute() or ".." in PurePosixPath(path).parts
-    return f"{path}: leads out of `folder`" if outside else ""
+    return f"{path}: is outside of `folder`" if outside else ""
 
 
 def _square(tables: list[_Table]) -> tuple[int, int, int]:
-    """The shape of the images of tables of pixels."""
+    """Return the shape of the images of tables of pixels."""
     first = tables[0]
     for table in tables:
         count = len(table.header) - 1
         side = math.isqrt(count)
         if not count or side**2 != count:
-            columns = _named(table.header)
-            what = f"{count} columns besides {table.label!r} are no square of pixels: {columns}"
-            raise JobError(f"{shown(table.path)}: {what}", ExitCode.DATA)
+            columns = _listed(table.header)
+            what = f"{count} columns besides {table.label!r} are not a square image: {columns}"
+            raise JobError(f"{printable(table.path)}: {what}", ExitCode.DATA)
         if table.header != first.header:
-            what = f"{shown(table.path)}: its columns are not those of {shown(first.path)}"
-            raise JobError(what, ExitCode.DATA)
+            what = f"{printable(table.path)}: its columns differ from those of "
+            raise JobError(f"{what}{printable(first.path)}: use the same", ExitCode.DATA)
     return 1, side, side
 
 
-def _named(columns: list[str]) -> str:
-    more = ", ..." if len(columns) > COLUMNS_SHOWN else ""
-    return ", ".join(column[:LONGEST_SHOWN] for column in columns[:COLUMNS_SHOWN]) + more
+def _listed(columns: list[str]) -> str:
+    more = ", ..." if len(columns) > MAX_COLUMNS_LISTED else ""
+    return ", ".join(column[:MAX_CHARACTERS] for column in columns[:MAX_COLUMNS_LISTED]) + more
 
 
 def _check_settings(
     image: str | None, options: dict[str, Any], test_fraction: float | None, test_file: Path | None
 ) -> None:
-    """Settings that belong together are all there, and no others."""
+    """Check that settings that belong together are all set, and no others."""
     if (test_fraction is None) == (test_file is None):
-        raise JobError("csv_images: set one of test_fraction and test_file", ExitCode.DATA)
-    given = {name for name, value in options.items() if value is not None}
-    if image is None and given:
-        what = f"csv_images: {', '.join(sorted(given))} go with image, the column of paths"
+        what = "csv_images: set either test_fraction, such as 0.1, or test_file"
+        raise JobError(what, ExitCode.DATA)
+    named = {name for name, value in options.items() if value is not None}
+    if image is None and named:
+        what = f"csv_images: {', '.join(sorted(named))} need image, the column of paths"
         raise JobError(f"{what}: set it, or leave them out", ExitCode.DATA)
-    if image is not None and (lacking := options.keys() - given):
-        what = f"csv_images: with image, {', '.join(sorted(lacking))} must be set too"
+    if image is not None and (missing := options.keys() - named):
+        what = f"csv_images: image needs {', '.join(sorted(missing))}: set them too"
         raise JobError(what, ExitCode.DATA)

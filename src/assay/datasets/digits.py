@@ -1,4 +1,4 @@
-"""1,797 handwritten digits of 8x8 pixels, which ship inside scikit-learn."""
+"""1,797 handwritten digits of 8x8 pixels, which are part of scikit-learn."""
 
 import hashlib
 from pathlib import Path
@@ -12,8 +12,8 @@ INFO = DataInfo(
     source="https://archive.ics.uci.edu/dataset/80 (Alpaydin and Kaynak, 1998), its test part",
     licence="CC BY 4.0",
     sha256="09f66e6debdee2cd2b5ae59e0d6abbb73fc2b0e0185d2e1957e9ebb51e23aa22",
-    split="by class, in the file's order: of every five examples the first three train, the "
-    "fourth validates, the fifth tests",
+    split="of every five examples of a class, in the order of the file: three for training, one "
+    "for validation, one for testing",
     shape=(1, 8, 8),
     classes=10,
     examples={"train": 1085, "validation": 357, "test": 355},
@@ -33,21 +33,21 @@ def prepare() -> dict[str, dict[str, np.ndarray]]:
     from sklearn import datasets
 
     path = Path(datasets.__file__).parent / "data" / "digits.csv.gz"
-    found = hashlib.sha256(path.read_bytes()).hexdigest()
-    if found != INFO.sha256:
-        raise ValueError(f"{path} has SHA-256 {found}, expected {INFO.sha256}")
+    sha256 = hashlib.sha256(path.read_bytes()).hexdigest()
+    if sha256 != INFO.sha256:
+        raise ValueError(f"{path} has SHA-256 {sha256}, expected {INFO.sha256}")
     digits = datasets.load_digits()
     images = (digits.images / 16).astype(np.float32)[:, None]
     labels = digits.target.astype(np.int64)
-    place = _place_within_class(labels) % 5
-    split = {"train": place < 3, "validation": place == 3, "test": place == 4}
-    return {name: {"image": images[rows], "label": labels[rows]} for name, rows in split.items()}
+    index = _index_within_class(labels) % 5
+    splits = {"train": index < 3, "validation": index == 3, "test": index == 4}
+    return {name: {"image": images[rows], "label": labels[rows]} for name, rows in splits.items()}
 
 
-def _place_within_class(labels: np.ndarray) -> np.ndarray:
-    """For each example, how many of its class come before it."""
-    place = np.empty(len(labels), dtype=np.int64)
+def _index_within_class(labels: np.ndarray) -> np.ndarray:
+    """Return the number of earlier examples of the same class, for each example."""
+    index = np.empty(len(labels), dtype=np.int64)
     for label in np.unique(labels):
         rows = np.flatnonzero(labels == label)
-        place[rows] = np.arange(len(rows))
-    return place
+        index[rows] = np.arange(len(rows))
+    return index

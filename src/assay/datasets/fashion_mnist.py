@@ -5,14 +5,14 @@ from typing import Annotated
 import numpy as np
 from annotated_types import Gt
 
-from assay.data import holdout, idx
+from assay.data import idx, splitting
 from assay.runs.data_info import DataInfo
 
 URLS = (
     "http://fashion-mnist.s3-website.eu-central-1.amazonaws.com/",
     "https://github.com/zalandoresearch/fashion-mnist/raw/master/data/fashion/",
 )
-VALIDATION = 6000
+VALIDATION_EXAMPLES = 6000
 INFO = DataInfo(
     title="Fashion-MNIST",
     source="https://github.com/zalandoresearch/fashion-mnist",
@@ -25,8 +25,8 @@ INFO = DataInfo(
         "t10k-images-idx3": "346e55b948d973a97e58d2351dde16a484bd415d4595297633bb08f03db6a073",
         "t10k-labels-idx1": "67da17c76eaffca5446c3361aaab5c3cd6d1c2608764d35dfb1850b086bf8dd5",
     },
-    split="the official training part, whose last 6,000 images validate, and the official "
-    "test part",
+    split="the official training part, except its last 6,000 images, which are for validation; "
+    "the official test part",
     shape=(1, 28, 28),
     classes=10,
     class_names=[
@@ -44,13 +44,13 @@ def prepare(
     """Get the four official files and split them.
 
     Args:
-        training_examples: how many train, the first ones; all others where it is left out.
+        training_examples: number of training examples, the first ones; all by default.
 
     Returns:
-        Split -> {`image`: uint8 (n, 1, 28, 28), `label`: int64 (n,)}, and info on this call.
+        Split -> {`image`: uint8 (n, 1, 28, 28), `label`: int64 (n,)}, and the info.
 
     Raises:
-        JobError: a file cannot be had, or is not the one that `INFO` describes.
+        JobError: a file cannot be downloaded, or is not the one that `INFO` describes.
     """
-    parts = idx.official("fashion-mnist", URLS, INFO.sha256)
-    return holdout.last(parts, VALIDATION, INFO, training_examples)
+    official = idx.fetch("fashion-mnist", URLS, INFO.sha256)
+    return splitting.split_off_validation(official, VALIDATION_EXAMPLES, INFO, training_examples)

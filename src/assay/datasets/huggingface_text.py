@@ -1,4 +1,4 @@
-"""Texts of the Hugging Face hub, or of files of the user's own that its library reads."""
+"""Texts of the Hugging Face hub, or of your own files that its library `datasets` reads."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -7,8 +7,9 @@ from typing import Annotated, Any
 
 from annotated_types import Gt, Lt
 
-from assay.data import labelled_images, labelled_texts, splitting, text_tables
-from assay.data.hub_datasets import Source, Table, label_names, shares_of, tables
+from assay.data import hub_datasets, labelled_texts, splitting, text_tables
+from assay.data.hub_datasets import Source, Table
+from assay.data.messages import data_error
 from assay.runs.artifacts import SPLITS
 from assay.runs.data_info import DataInfo
 from assay.runs.errors import ExitCode, JobError
@@ -17,9 +18,9 @@ INFO = DataInfo(
     input="text",
     title="Texts of the Hugging Face hub",
     source="https://huggingface.co/datasets, or the user's own",
-    licence="the one that its page names",
-    split="the published splits that the study names, else by the SHA-256 of the texts (within "
-    "each class, where there are labels); equal texts never come into two splits",
+    licence="the one on its page",
+    split="the published splits that the study names; otherwise by the SHA-256 of the texts "
+    "(within each class, if there are labels); equal texts never come into two splits",
 )
 Splits = dict[str, dict[str, Any]]
 
@@ -39,45 +40,45 @@ def prepare(
     label: str | None = None,
     max_length: Annotated[int, Gt(0)] | None = None,
 ) -> tuple[Splits, DataInfo]:
-    """Load texts, with labels or without; a row is a document, and empty ones are left out.
+    """Load texts, with or without labels; a row is a document, and blank ones are left out.
 
     Args:
-        hub: id on the hub, such as `ag_news`; left out where there is a `path`.
+        hub: repository on the hub, such as `ag_news`; not with `path`.
         revision: its commit, 40 hexadecimal digits; with `hub`.
-        configuration: of those that it has; left out where there is one.
+        configuration: its configuration, if it has several.
         path: a folder that `save_to_disk` wrote, or files in Parquet, CSV or JSON Lines, which
             are one split named `train`.
-        train: name of the split for training.
-        validation: name of the one for validation; left out where it is a share of `train`.
-        test: name of the one for testing; likewise.
-        validation_fraction: of `train`.
-        test_fraction: of `train`.
+        train: name of the published split for training.
+        validation: name of the published split for validation, or `validation_fraction`.
+        test: name of the published split for testing, or `test_fraction`.
+        validation_fraction: fraction of `train` for validation.
+        test_fraction: fraction of `train` for testing.
         text: the column with the texts.
-        label: the column with the classes; left out for language modelling.
-        max_length: how many tokens of a text count; with `label`.
+        label: the column with the classes; leave it out for language modelling.
+        max_length: number of tokens to which a text is truncated or padded; with `label`.
 
     Returns:
         Split -> {`text`: documents, `label` (with labels): int64 (n,)}, and the info.
 
     Raises:
-        JobError: it cannot be loaded, lacks a split or a column, or a row cannot be used.
+        JobError: the data cannot be loaded, lacks a split or a column, or a row cannot be used.
     """
     source = Source(hub, revision, configuration, Path(path) if path else None)
-    shares = shares_of(
+    fractions = hub_datasets.fractions_of(
         source, validation=(validation, validation_fraction), test=(test, test_fraction)
     )
     names = {"train": train, "validation": validation, "test": test}
-    found = tables(source, names, [text, label] if label else [text])
-    _check(source, found[0], text, label, max_length)
+    tables = hub_datasets.load(source, names, [text, label] if label else [text])
+    _check(source, tables[0], text, label, max_length)
     if label and max_length:
-        examples = _examples(source, found, text, label)
-        return labelled_texts.collect(examples, shares, max_length, str(source))
-    return _divided(found, text, shares)
+        examples = _examples(source, tables, text, label)
+        return labelled_texts.collect(examples, fractions, max_length, str(source))
+    return _without_labels(tables, text, fractions)
 
 
 @dataclass(frozen=True)
 class Documents:
-    """A column of rows, read each time: it need not fit into memory."""
+    """A column of rows, which is read in each iteration, so that it need not fit into memory."""
 
     tables: Sequence[Table]
     column: str
@@ -93,59 +94,51 @@ def _check(
     source: Source, table: Table, text: str, label: str | None, max_length: int | None
 ) -> None:
     if (label is None) != (max_length is None):
-        what = "label and max_length go together: set both or none"
+        what = "label and max_length belong together: set both or none"
         raise JobError(f"{source}: {what}", ExitCode.DATA)
-    kind = getattr(table.rows.features[text], "dtype", "a list")
-    if kind not in ("string", "large_string"):
-        raise JobError(f"{source}: the column {text!r} holds {kind}, no text", ExitCode.DATA)
+    dtype = getattr(table.rows.features[text], "dtype", "a list")
+    if dtype not in ("string", "large_string"):
+        what = f"the column {text!r} has {dtype}, not text: name another column"
+        raise JobError(f"{source}: {what}", ExitCode.DATA)
 
 
 def _examples(
     source: Source, tables: Sequence[Table], text: str, label: str
 ) -> list[labelled_texts.Example]:
-    examples, faults = [], []
+    examples, problems = [], []
     for table in tables:
-        names = label_names(table, label)
-        for where, fields in table.read():
-            example = text_tables.example(fields[text], fields[label], names, table.split)
-            if isinstance(example, str):
-                faults.append(f"{where}: {example}")
+        names = hub_datasets.class_names(table, label)
+        for name, fields in table.read():
+            result = text_tables.example(fields[text], fields[label], names, table.split)
+            if isinstance(result, str):
+                problems.append(f"{name}: {result}")
             else:
-                examples.append(example)
-    if faults:
-        advice = "choose splits whose rows all have a text and a label"
-        raise labelled_images.fault(str(source), "rows cannot be used", faults, advice)
+                examples.append(result)
+    if problems:
+        remedy = "name splits whose rows all have a text and a label"
+        raise data_error(str(source), "rows cannot be used", problems, remedy)
     return examples
 
 
-def _divided(
-    tables: Sequence[Table], text: str, shares: Mapping[str, float]
+def _without_labels(
+    tables: Sequence[Table], text: str, fractions: Mapping[str, float]
 ) -> tuple[Splits, DataInfo]:
-    """Rows without labels, divided by their texts."""
-    keys, given, places = [], [], []
-    for table_number, table in enumerate(tables):
+    """Split rows by their texts."""
+    keys, fixed, positions = [], [], []  # a position is the index of a table and of its row
+    for index, table in enumerate(tables):
         for row, (_, fields) in enumerate(table.read()):
             if (fields[text] or "").strip():
                 keys.append(labelled_texts.key(fields[text]))
-                given.append(table.split)
-                places.append((table_number, row))
-    parts = splitting.divide(keys, [0] * len(keys), given, shares)
+                fixed.append(table.split)
+                positions.append((index, row))
+    assigned = splitting.split_examples(keys, [0] * len(keys), fixed, fractions)
     splits: Splits = {}
     for split in SPLITS:
-        chosen = [
-            Table(table.rows.select(rows), table.name, split)
-            for number, table in enumerate(tables)
-            if (
-                rows := [
-                    row
-                    for part, (place, row) in zip(parts, places, strict=True)
-                    if part == split and place == number
-                ]
-            )
-        ]
-        splits[split] = {"text": Documents(chosen, text)}
-    left_out = {
-        "repeated": parts.count(None),
-        "empty": sum(len(t.rows) for t in tables) - len(keys),
-    }
-    return splits, INFO | {"left_out": left_out}
+        rows: dict[int, list[int]] = {}
+        for own, (index, row) in zip(assigned, positions, strict=True):
+            if own == split:
+                rows.setdefault(index, []).append(row)
+        parts = [Table(tables[i].rows.select(rows[i]), tables[i].name, split) for i in sorted(rows)]
+        splits[split] = {"text": Documents(parts, text)}
+    blank = sum(len(table.rows) for table in tables) - len(keys)
+    return splits, INFO | {"left_out": {"repeated": assigned.count(None), "empty": blank}}

@@ -1,4 +1,4 @@
-"""The user's own pictures, in a folder with a folder for each class."""
+"""Your own images, in a folder with a subfolder for each class."""
 
 import os
 from collections.abc import Iterator
@@ -8,25 +8,27 @@ from typing import Annotated, Literal
 import numpy as np
 from annotated_types import Gt, Lt
 
-from assay.data import image_decoding, labelled_images
-from assay.data.labelled_images import Example, shown
+from assay.data import labelled_images
+from assay.data.image_decoding import Crop, UnreadableImage, decode_files
+from assay.data.labelled_images import Example
+from assay.data.messages import data_error, printable
 from assay.runs.data_info import DataInfo
 from assay.runs.errors import ExitCode, JobError
 
 INFO = DataInfo(
-    title="Pictures in folders",
+    title="Images in folders",
     source="the user's own",
     licence="the user's own",
-    split="by folders train, validation and test where the user has them, else within each "
-    "class by the SHA-256 of the files; equal images never come into two splits",
+    split="the folders train, validation and test, if there are any; otherwise within each class "
+    "by the SHA-256 of the files; equal images never come into two splits",
 )
 SPLIT_NAMES = {
     "train": "train", "training": "train",
     "validation": "validation", "valid": "validation", "val": "validation",
     "test": "test", "testing": "test",
 }  # fmt: skip
-DEFAULT_FRACTION = 0.1  # of each class, for a split without a folder
-IGNORED = ("Thumbs.db", "desktop.ini", "__MACOSX")  # left by systems, as are names with a dot
+DEFAULT_FRACTION = 0.1
+IGNORED = ("Thumbs.db", "desktop.ini", "__MACOSX")  # like names that begin with a dot
 
 
 def prepare(
@@ -39,55 +41,56 @@ def prepare(
     validation_fraction: Annotated[float, Gt(0), Lt(1)] | None = None,
     test_fraction: Annotated[float, Gt(0), Lt(1)] | None = None,
 ) -> tuple[dict[str, dict[str, np.ndarray]], DataInfo]:
-    """Read the pictures of a folder, in any form that Pillow reads.
+    """Read the images of a folder, in any format that Pillow reads.
 
-    The folder has a folder for each class, with pictures at any depth; or it has `train` and
-    `test`, and perhaps `validation`, and in each of them a folder for each class. (`training`,
-    `testing`, `valid` and `val`, and capital letters, do as well.)
+    The folder has a subfolder for each class, with images at any depth; or it has `train` and
+    `test`, and perhaps `validation`, each with a subfolder for each class. (`training`, `testing`,
+    `valid`, `val` and capital letters work as well.)
 
     Args:
-        folder: with the pictures.
-        pixels: side of the images that come of them.
-        colour: red, green and blue, or grey.
-        crop: `center` scales the shorter side to `pixels` and cuts off both ends of the longer
-            one; `none` keeps all and distorts what is not square.
-        unreadable: whether a file that is no picture or a damaged one stops the run, or is left
-            out and counted.
-        validation_fraction: of each class; by default 0.1, or no such setting where there is a
+        folder: the folder.
+        pixels: height and width to which images are resized.
+        colour: whether images are RGB or grey.
+        crop: `center` scales the shorter side to `pixels` and crops both ends of the longer side;
+            `none` keeps everything and changes the aspect ratio.
+        unreadable: whether a file that cannot be read stops the run, or is skipped and counted.
+        validation_fraction: fraction of each class for validation, by default 0.1; not with a
             folder `validation`.
-        test_fraction: of each class; by default 0.1, or no such setting where there is a folder
-            `test`.
+        test_fraction: fraction of each class for testing, by default 0.1; not with a folder `test`.
 
     Returns:
         Split -> {`image`: uint8 (n, 1 or 3, pixels, pixels), `label`: int64 (n,)}, and the info.
 
     Raises:
-        JobError: the folder is of another form, a file cannot be read, or a class has too few.
+        JobError: the folder has another structure, a file cannot be read, or a class has too few
+            images.
     """
     folder = Path(folder)
     splits = _split_folders(folder)
-    shares = _shares(folder, set(splits), validation_fraction, test_fraction)
-    files = _files(folder, splits, "train" if "validation" in shares else None)
-    found = _examples(folder, files, pixels, colour, crop)
+    fractions = _fractions(folder, set(splits), validation_fraction, test_fraction)
+    files = _files(folder, splits, "train" if "validation" in fractions else None)
+    examples = _examples(folder, files, pixels, colour, crop)
     shape = (3 if colour else 1, pixels, pixels)
-    return labelled_images.collect(found, shape, shares, shown(folder), unreadable == "skip")
+    skip = unreadable == "skip"
+    return labelled_images.collect(examples, shape, fractions, printable(folder), skip)
 
 
 def _split_folders(folder: Path) -> dict[str, Path]:
-    """The folders of the splits; none where the classes stand in the folder itself."""
+    """Return split -> folder; empty if the folder has the classes themselves."""
     if not folder.is_dir():
-        raise JobError(f"{shown(folder)}: is no folder", ExitCode.DATA)
+        what = "there is no such folder: correct the path, or create the folder"
+        raise JobError(f"{printable(folder)}: {what}", ExitCode.DATA)
     paths = _folders(folder)
     splits = {SPLIT_NAMES[path.name.lower()]: path for path in paths if _is_split(path)}
-    named = ", ".join(shown(path.name) for path in paths)
+    names = ", ".join(printable(path.name) for path in paths)
     if {"train", "test"} <= splits.keys():
         if len(splits) == len(paths):
             return splits
-        what = "beside train and test there may be validation and no other folder"
-        raise JobError(f"{shown(folder)}: has the folders {named}: {what}", ExitCode.DATA)
+        what = "besides train and test there can only be validation: remove the others"
+        raise JobError(f"{printable(folder)}: has the folders {names}: {what}", ExitCode.DATA)
     if len(paths) > 1 and all(map(_is_split, paths)):
-        what = "splits need train and test: add or rename one"
-        raise JobError(f"{shown(folder)}: has the folders {named}: {what}", ExitCode.DATA)
+        what = "both train and test are needed: add or rename one"
+        raise JobError(f"{printable(folder)}: has the folders {names}: {what}", ExitCode.DATA)
     return {}
 
 
@@ -95,70 +98,74 @@ def _is_split(path: Path) -> bool:
     return path.name.lower() in SPLIT_NAMES
 
 
-def _shares(
+def _fractions(
     folder: Path, fixed: set[str], validation_fraction: float | None, test_fraction: float | None
 ) -> dict[str, float]:
-    """The shares of those splits that have no folder."""
-    shares = {}
-    for split, share in (("validation", validation_fraction), ("test", test_fraction)):
+    """Return the fractions of the splits that have no folder."""
+    fractions = {}
+    for split, fraction in (("validation", validation_fraction), ("test", test_fraction)):
         setting = f"{split}_fraction"
-        if split in fixed and share is not None:
-            what = f"{shown(folder)}: has a folder for {split}: leave {setting} out"
+        if split in fixed and fraction is not None:
+            what = f"{printable(folder)}: has a folder for {split}: leave {setting} out"
             raise JobError(what, ExitCode.DATA)
         if split not in fixed:
-            shares[split] = DEFAULT_FRACTION if share is None else share
-    return shares
+            fractions[split] = DEFAULT_FRACTION if fraction is None else fraction
+    return fractions
 
 
 def _files(
     folder: Path, splits: dict[str, Path], divided: str | None
 ) -> list[tuple[Path, str, str | None]]:
-    """Path, class and split of each file, by path."""
+    """Return path, class and fixed split of each file, sorted by split, class and path."""
     roots = splits or {None: folder}
     classes = {split: _classes(folder, root) for split, root in roots.items()}
     names = set().union(*classes.values())
-    lacking = [
-        f"{shown(name)} in {split}"
-        for split, found in sorted(classes.items(), key=str)
-        for name in sorted(names - found.keys())
+    missing = [
+        f"{printable(name)} in {split}"
+        for split, own in sorted(classes.items(), key=str)
+        for name in sorted(names - own.keys())
     ]
-    if lacking:
-        advice = "give each split a folder for each class"
-        raise labelled_images.fault(
-            shown(folder), "folders of classes are missing", lacking, advice
-        )
+    if missing:
+        remedy = "give each split a folder for each class"
+        raise data_error(printable(folder), "folders of classes are missing", missing, remedy)
     return [
         (path, name, None if split == divided else split)
-        for split, found in sorted(classes.items(), key=str)
-        for name, paths in sorted(found.items())
+        for split, own in sorted(classes.items(), key=str)
+        for name, paths in sorted(own.items())
         for path in paths
     ]
 
 
 def _classes(folder: Path, root: Path) -> dict[str, list[Path]]:
-    """The files of each class's folder."""
-    beside = [shown(path.relative_to(folder)) for path in _visible(root) if not path.is_dir()]
-    found = {path.name: _below(path) for path in _folders(root)}
-    if not found:
-        what = "has no folder in it: put the pictures of each class into a folder of its own, or "
-        raise JobError(f"{shown(root)}: {what}all into one if they have no classes", ExitCode.DATA)
-    inside = _visible(*_folders(root)) if len(found) == 1 else []
+    """Return class -> files.
+
+    Raises:
+        JobError: the folder has another structure.
+    """
+    where, folders = printable(root), _folders(root)
+    classes = {path.name: _below(path) for path in folders}
+    if not classes:
+        what = "has no subfolders: put the images of each class into a folder of its own"
+        raise JobError(f"{where}: {what}, or all into one if there are no classes", ExitCode.DATA)
+    inside = _visible(folders[0]) if len(folders) == 1 else []
     if inside and all(path.is_dir() for path in inside):
-        what = f"has one folder, {shown(*found)}, with folders in it: name that one as the folder"
-        raise JobError(f"{shown(root)}: {what}, if those are the classes", ExitCode.DATA)
-    if beside:
-        advice = "put each into the folder of its class, or elsewhere"
-        raise labelled_images.fault(
-            shown(folder), "files beside the folders of classes", beside, advice
-        )
-    if empty := [shown(name) for name in sorted(found) if not found[name]]:
-        advice = "add pictures or remove the folders"
-        raise labelled_images.fault(shown(root), "empty folders of classes", empty, advice)
-    if odd := [shown(name) for name in sorted(found) if shown(name) != repr(name)[1:-1]]:
-        raise labelled_images.fault(
-            shown(root), "names of folders that are no UTF-8", odd, "rename them"
-        )
-    return found
+        what = f"has one folder, {printable(*classes)}, which has only folders"
+        raise JobError(f"{where}: {what}: if those are the classes, name it", ExitCode.DATA)
+    problems = {
+        ("files beside the folders of classes", "move each to the folder of its class"): [
+            printable(path.relative_to(folder)) for path in _visible(root) if not path.is_dir()
+        ],
+        ("empty folders of classes", "add images, or remove the folders"): [
+            printable(name) for name in sorted(classes) if not classes[name]
+        ],
+        ("names of folders are not UTF-8", "rename them"): [
+            printable(name) for name in sorted(classes) if printable(name) != repr(name)[1:-1]
+        ],
+    }
+    for (problem, remedy), items in problems.items():
+        if items:
+            raise data_error(where, problem, items, remedy)
+    return classes
 
 
 def _visible(folder: Path) -> list[Path]:
@@ -171,14 +178,14 @@ def _folders(folder: Path) -> list[Path]:
 
 
 def _below(folder: Path, above: tuple[Path, ...] = ()) -> list[Path]:
-    """All files below a folder, sorted; links are followed, but not back to where they are."""
-    found: list[Path] = []
+    """Return all files below a folder, sorted; links are followed, except to a folder above."""
+    files: list[Path] = []
     real = folder.resolve()
     if real in above:
-        return found
+        return files
     for path in _visible(folder):
-        found += _below(path, (*above, real)) if path.is_dir() else [path]
-    return found
+        files += _below(path, (*above, real)) if path.is_dir() else [path]
+    return files
 
 
 def _examples(
@@ -186,9 +193,9 @@ def _examples(
     files: list[tuple[Path, str, str | None]],
     pixels: int,
     colour: bool,
-    crop: Literal["center", "none"],
+    crop: Crop,
 ) -> Iterator[Example]:
-    read = image_decoding.decoded((path for path, _, _ in files), pixels, colour, crop)
-    for (path, label, split), (content, image) in zip(files, read, strict=True):
-        shown_image = str(image) if isinstance(image, image_decoding.Unreadable) else image
-        yield Example(shown(path.relative_to(folder)), label, split, content, shown_image)
+    decoded = decode_files((path for path, _, _ in files), pixels, colour, crop)
+    for (path, class_name, split), (content, image) in zip(files, decoded, strict=True):
+        image = str(image) if isinstance(image, UnreadableImage) else image
+        yield Example(printable(path.relative_to(folder)), class_name, split, content, image)

@@ -5,17 +5,17 @@ from typing import Annotated
 import numpy as np
 from annotated_types import Gt
 
-from assay.data import holdout, idx
+from assay.data import idx, splitting
 from assay.runs.data_info import DataInfo
 
 URLS = (
     "https://ossci-datasets.s3.amazonaws.com/mnist/",
     "https://storage.googleapis.com/cvdf-datasets/mnist/",
 )
-VALIDATION = 6000
+VALIDATION_EXAMPLES = 6000
 INFO = DataInfo(
     title="MNIST",
-    source="http://yann.lecun.com/exdb/mnist/, which gives the files no more, from its mirrors",
+    source="http://yann.lecun.com/exdb/mnist/, which no longer serves the files; from mirrors",
     licence="CC BY-SA 3.0",
     citation="LeCun, Bottou, Bengio, Haffner (1998): Gradient-based learning applied to "
     "document recognition. Proceedings of the IEEE 86(11), 2278-2324",
@@ -25,8 +25,8 @@ INFO = DataInfo(
         "t10k-images-idx3": "8d422c7b0a1c1c79245a5bcf07fe86e33eeafee792b84584aec276f5a2dbc4e6",
         "t10k-labels-idx1": "f7ae60f92e00ec6debd23a6088c31dbd2371eca3ffa0defaefb259924204aec6",
     },
-    split="the official training part, whose last 6,000 images validate, and the official "
-    "test part",
+    split="the official training part, except its last 6,000 images, which are for validation; "
+    "the official test part",
     shape=(1, 28, 28),
     classes=10,
     class_names=["0", "1", "2", "3", "4", "5", "6", "7", "8", "9"],
@@ -41,13 +41,13 @@ def prepare(
     """Get the four official files and split them.
 
     Args:
-        training_examples: how many train, the first ones; all others where it is left out.
+        training_examples: number of training examples, the first ones; all by default.
 
     Returns:
-        Split -> {`image`: uint8 (n, 1, 28, 28), `label`: int64 (n,)}, and info on this call.
+        Split -> {`image`: uint8 (n, 1, 28, 28), `label`: int64 (n,)}, and the info.
 
     Raises:
-        JobError: a file cannot be had, or is not the one that `INFO` describes.
+        JobError: a file cannot be downloaded, or is not the one that `INFO` describes.
     """
-    parts = idx.official("mnist", URLS, INFO.sha256)
-    return holdout.last(parts, VALIDATION, INFO, training_examples)
+    official = idx.fetch("mnist", URLS, INFO.sha256)
+    return splitting.split_off_validation(official, VALIDATION_EXAMPLES, INFO, training_examples)

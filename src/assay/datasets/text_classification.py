@@ -1,11 +1,12 @@
-"""The user's own texts with labels, in a table: CSV, TSV or JSON Lines."""
+"""Your own texts with labels, in a table: CSV, TSV or JSON Lines."""
 
 from pathlib import Path
 from typing import Annotated, Any
 
 from annotated_types import Gt, Lt
 
-from assay.data import labelled_images, labelled_texts, text_tables
+from assay.data import labelled_texts, text_tables
+from assay.data.messages import printable
 from assay.runs.data_info import DataInfo
 from assay.runs.errors import ExitCode, JobError
 
@@ -14,8 +15,8 @@ INFO = DataInfo(
     title="Texts of a table",
     source="the user's own",
     licence="the user's own",
-    split="a table for testing where the user has one; the rest within each class by the "
-    "SHA-256 of the texts; equal texts never come into two splits",
+    split="the test table, if there is one; the rest within each class by the SHA-256 of the "
+    "texts; equal texts never come into two splits",
 )
 
 
@@ -32,14 +33,13 @@ def prepare(
     """Read texts with labels.
 
     Args:
-        file: the table, as `text_tables.read` takes it.
+        file: the table, as in `text_tables.read`.
         text: the column with the texts.
         label: the column with the classes.
-        max_length: how many tokens of a text count; a longer one is cut.
-        validation_fraction: of each class.
-        test_fraction: of each class; left out where there is a `test_file`.
-        test_file: a second table, whose texts test; left out where `file` holds all. What it
-            holds too is left out of `file`.
+        max_length: number of tokens to which a text is truncated or padded.
+        validation_fraction: fraction of each class for validation.
+        test_fraction: fraction of each class for testing; not with `test_file`.
+        test_file: a second table, whose texts are the test split; they are left out of `file`.
 
     Returns:
         Split -> {`text`: list of str, `label`: int64 (n,)}, and the info.
@@ -49,11 +49,11 @@ def prepare(
     """
     if (test_fraction is None) == (test_file is None):
         what = "set either test_fraction, such as 0.1, or test_file"
-        raise JobError(f"{labelled_images.shown(file)}: {what}", ExitCode.DATA)
-    shares = {"validation": validation_fraction}
+        raise JobError(f"{printable(file)}: {what}", ExitCode.DATA)
+    fractions = {"validation": validation_fraction}
     examples = text_tables.read(Path(file), text, label, None)
     if test_fraction is not None:
-        shares["test"] = test_fraction
+        fractions["test"] = test_fraction
     if test_file is not None:
         examples += text_tables.read(Path(test_file), text, label, "test")
-    return labelled_texts.collect(examples, shares, max_length, labelled_images.shown(file))
+    return labelled_texts.collect(examples, fractions, max_length, printable(file))

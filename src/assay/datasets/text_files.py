@@ -1,4 +1,4 @@
-"""The user's own texts: a file, those of a folder, or those that match a glob."""
+"""Your own texts: a file, all files of a folder, or those that match a glob."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -7,7 +7,8 @@ from typing import Annotated, Any
 
 from annotated_types import Gt, Lt
 
-from assay.data import labelled_images, labelled_texts, splitting
+from assay.data import labelled_texts, splitting
+from assay.data.messages import data_error, printable
 from assay.runs import input_files
 from assay.runs.artifacts import SPLITS
 from assay.runs.data_info import DataInfo
@@ -18,22 +19,20 @@ INFO = DataInfo(
     title="Texts in files",
     source="the user's own",
     licence="the user's own",
-    split="ten or more different files: each is in one split, by the SHA-256 of its text, "
-    "equal ones together; fewer: each is cut, its start trains, then comes what validates, and "
-    "its end tests",
+    split="ten or more different files: each is in one split, by the SHA-256 of its text, and "
+    "equal files are in the same one; fewer: each is divided into its beginning for training, then "
+    "a part for validation, and its end for testing",
 )
-FEWEST_FILES = 10  # different ones, below which files are cut
+MIN_FILES = 10  # if there are fewer different ones, each file is divided
+
+Part = tuple[Path, int, int | None]  # file, start and end in characters; None for the file's end
 
 
 @dataclass(frozen=True)
 class Documents:
-    """Texts that are read from their files each time, so that they need not fit into memory.
+    """Parts of files, which are read in each iteration, so that they need not fit into memory."""
 
-    Attributes:
-        parts: file, start and end of each document, in characters; an end of None is the file's.
-    """
-
-    parts: Sequence[tuple[Path, int, int | None]]
+    parts: Sequence[Part]
 
     def __len__(self) -> int:
         return len(self.parts)
@@ -48,41 +47,40 @@ def prepare(
     validation_fraction: Annotated[float, Gt(0), Lt(1)] = 0.1,
     test_fraction: Annotated[float, Gt(0), Lt(1)] = 0.1,
 ) -> dict[str, dict[str, Any]]:
-    """Find texts in UTF-8; a file is a document. Ends of lines become line feeds.
+    """Find texts in UTF-8; a file is a document. Line ends become line feeds.
 
     Args:
-        files: one, a folder (all files in it at any depth, hidden ones apart), or a glob.
-        validation_fraction: of the files, or of each file's characters where there are few.
-        test_fraction: likewise.
+        files: a file, a folder (all files in it at any depth, except hidden ones), or a glob.
+        validation_fraction: fraction for validation: of the files, or of the characters of each
+            file if there are fewer than ten.
+        test_fraction: fraction for testing, likewise.
 
     Returns:
         Split -> {`text`: documents}, in the order of their paths.
 
     Raises:
-        JobError: no file is found, one is no text or empty, or they are too short to be cut.
+        JobError: there is no file, one is empty or not text, or they are too short.
     """
-    shares = {"validation": validation_fraction, "test": test_fraction}
-    labelled_images.check_shares(shares)
+    fractions = {"validation": validation_fraction, "test": test_fraction}
+    splitting.check_fractions(fractions)
     paths = _paths(str(files))
-    keys = _looked_through(paths, labelled_images.shown(files))
-    if len(set(keys)) < FEWEST_FILES:
-        return {split: {"text": Documents(found)} for split, found in _cut(paths, shares).items()}
-    splits = splitting.divide(keys, [0] * len(keys), [None] * len(keys), shares)
+    keys = _keys(paths, printable(files))
+    if len(set(keys)) < MIN_FILES:
+        divided = _divided(paths, fractions)
+        return {split: {"text": Documents(parts)} for split, parts in divided.items()}
+    assigned = splitting.split_examples(keys, [0] * len(keys), [None] * len(keys), fractions)
+    parts = [(path, 0, None) for path in paths]
     return {
-        split: {
-            "text": Documents(
-                [(path, 0, None) for path, own in zip(paths, splits, strict=True) if own == split]
-            )
-        }
+        split: {"text": Documents([parts[i] for i, own in enumerate(assigned) if own == split])}
         for split in SPLITS
     }
 
 
 def read(path: Path) -> str:
-    """The text of a file, without a byte-order mark, its lines ended by line feeds.
+    """Return the text of a file, without a byte-order mark, and with line feeds as line ends.
 
     Raises:
-        ValueError: it is none.
+        ValueError: it is not text.
     """
     content = path.read_bytes()
     if b"\0" in content:
@@ -100,54 +98,47 @@ def _paths(files: str) -> list[Path]:
     try:
         return input_files.expand(files)
     except FileNotFoundError as error:
-        what = "there is no such file or folder, or nothing in it that matches"
-        raise JobError(
-            f"{labelled_images.shown(files)}: {what}: paths start where snakemake is typed",
-            ExitCode.DATA,
-        ) from error
+        what = "no such file or folder, and no file matches: paths start where you call snakemake"
+        raise JobError(f"{printable(files)}: {what}", ExitCode.DATA) from error
 
 
-def _looked_through(paths: Sequence[Path], where: str) -> list[bytes]:
-    """A key of each file's text."""
-    keys, faults = [], []
+def _keys(paths: Sequence[Path], where: str) -> list[bytes]:
+    """Read each file and return a key of its text."""
+    keys, problems = [], []
     for path in paths:
         try:
             keys.append(labelled_texts.key(read(path)))
         except (ValueError, OSError) as error:
-            faults.append(
-                f"{labelled_images.shown(path)}: {getattr(error, 'strerror', None) or error}"
-            )
-    if faults:
-        advice = "save them as text in UTF-8, or choose files so that they are left out"
-        raise labelled_images.fault(where, "files are no text", faults, advice)
+            reason = getattr(error, "strerror", None) or error
+            problems.append(f"{printable(path)}: {reason}")
+    if problems:
+        remedy = "save them as text in UTF-8, or set `files` to leave them out"
+        raise data_error(where, "files are not text", problems, remedy)
     return keys
 
 
-def _cut(
-    paths: Sequence[Path], shares: Mapping[str, float]
-) -> dict[str, list[tuple[Path, int, int | None]]]:
-    """Where each file is cut into its three parts."""
-    found: dict[str, list[tuple[Path, int, int | None]]] = {split: [] for split in SPLITS}
+def _divided(paths: Sequence[Path], fractions: Mapping[str, float]) -> dict[str, list[Part]]:
+    """Divide each file into a part for each split."""
+    parts: dict[str, list[Part]] = {split: [] for split in SPLITS}
     for path in paths:
-        first, second = _places(read(path), shares, labelled_images.shown(path))
-        found["train"].append((path, 0, first))
-        found["validation"].append((path, first, second))
-        found["test"].append((path, second, None))
-    return found
+        validation, test = _starts(read(path), fractions, printable(path))
+        parts["train"].append((path, 0, validation))
+        parts["validation"].append((path, validation, test))
+        parts["test"].append((path, test, None))
+    return parts
 
 
-def _places(text: str, shares: Mapping[str, float], where: str) -> tuple[int, int]:
-    """Where the validation and the test part start: after the end of a line, if one is near."""
-    test = len(text) - round(len(text) * shares["test"])
-    validation = test - round(len(text) * shares["validation"])
+def _starts(text: str, fractions: Mapping[str, float], where: str) -> tuple[int, int]:
+    """Return where the validation and the test part start: at the start of a line, if possible."""
+    test = len(text) - round(len(text) * fractions["test"])
+    validation = test - round(len(text) * fractions["validation"])
     if not 0 < validation < test < len(text):
-        what = f"has {len(text)} characters, too few to be cut into three"
-        raise JobError(
-            f"{where}: {what}: join it with others, or give larger shares", ExitCode.DATA
-        )
+        what = f"has {len(text)} characters, too few to be divided into three parts"
+        remedy = "join it with other files, or increase the fractions"
+        raise JobError(f"{where}: {what}: {remedy}", ExitCode.DATA)
     return _next_line(text, validation, test), _next_line(text, test, len(text))
 
 
 def _next_line(text: str, start: int, end: int) -> int:
-    """The first start of a line from `start` on and before `end`, or else `start`."""
+    """Return the first start of a line from `start` on and before `end`, or else `start`."""
     return text.find("\n", start - 1, end - 1) + 1 or start

@@ -1,10 +1,11 @@
-"""WikiText-2, the raw form: good articles of the English Wikipedia, 2 million words."""
+"""WikiText-2, the raw version: good articles of the English Wikipedia, 2 million words."""
 
 import re
+import zipfile
 from itertools import pairwise
 from typing import Any
 
-from assay.data import archives, downloads
+from assay.data import downloads
 from assay.runs.data_info import DataInfo
 
 URLS = (
@@ -16,38 +17,40 @@ INFO = DataInfo(
     input="text",
     title="WikiText-2 (raw)",
     source="https://www.salesforce.com/blog/the-wikitext-long-term-dependency-language-"
-    "modeling-dataset/, whose address gives the file no more, from its mirrors",
+    "modeling-dataset/, which no longer serves the file; from mirrors",
     licence="CC BY-SA 3.0",
     citation="Merity, Xiong, Bradbury, Socher (2016): Pointer sentinel mixture models. "
     "arXiv:1609.07843",
     sha256="ef7edb566e3e2b2d31b29c1fdb0c89a4cc683597484c3dc2517919c615435a11",
-    split="the official one; a document is an article",
+    split="the official splits; a document is an article",
 )
 MEMBERS = {
     "train": "wikitext-2-raw/wiki.train.raw",
     "validation": "wikitext-2-raw/wiki.valid.raw",
     "test": "wikitext-2-raw/wiki.test.raw",
 }
-LARGEST_BYTES = 50_000_000
-# ` = Title = ` between lines without words; ` = = Section = = ` has another sign beside the first.
+# ` = Title = ` between blank lines; a section, ` = = Section = = `, has more signs.
 TITLE = re.compile(r"^ ?\n(?= = [^=\n]+ = ?\n ?\n)", re.MULTILINE)
 
 
 def prepare() -> dict[str, dict[str, Any]]:
-    """Get the archive and cut its three files into articles.
+    """Get the archive and divide its three files into articles.
 
     Returns:
         Split -> {`text`: list of articles, which joined are the official file}.
 
     Raises:
-        JobError: the archive cannot be had, or is not the one that `INFO` describes.
+        JobError: the archive cannot be downloaded, or is not the one that `INFO` describes.
     """
     path = downloads.fetch("wikitext-2-raw-v1.zip", URLS, INFO.sha256, "wikitext2")
-    found = dict(archives.members(path, list(MEMBERS.values()), LARGEST_BYTES))
-    return {split: {"text": articles(found[name].decode())} for split, name in MEMBERS.items()}
+    with zipfile.ZipFile(path) as archive:
+        return {
+            split: {"text": articles(archive.read(name).decode())}
+            for split, name in MEMBERS.items()
+        }
 
 
 def articles(text: str) -> list[str]:
-    """Cut a text before each title of an article; what stands before the first stays with it."""
-    cuts = [found.end() for found in TITLE.finditer(text) if text[: found.start()].strip()]
-    return [text[start:end] for start, end in pairwise([0, *cuts, len(text)])]
+    """Divide a text before each title; what precedes the first title is part of that article."""
+    starts = [match.end() for match in TITLE.finditer(text) if text[: match.start()].strip()]
+    return [text[start:end] for start, end in pairwise([0, *starts, len(text)])]

@@ -1,4 +1,4 @@
-"""The 256 bytes of UTF-8: id = byte."""
+"""The 256 bytes of UTF-8: the id of a token is its byte."""
 
 from collections.abc import Iterable
 
@@ -8,24 +8,24 @@ from assay.data import tokenization
 
 
 def train(texts: Iterable[str]) -> Tokenizer:
-    """Make the tokenizer, for which training texts do not matter.
+    """Build the tokenizer; it does not depend on the texts.
 
     Returns:
-        256 bytes, then `<end_of_text>` and `<padding>`: 258 tokens. Any text comes back exactly.
+        A lossless tokenizer of 258 tokens: 256 bytes, `<end_of_text>` and `<padding>`.
     """
     vocabulary = {character: byte for byte, character in enumerate(_characters())}
     tokenizer = Tokenizer(models.BPE(vocab=vocabulary, merges=[]))
     tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)
     tokenizer.decoder = decoders.ByteLevel()
-    tokenizer.add_special_tokens(tokenization.SPECIAL)
+    tokenizer.add_special_tokens(tokenization.SPECIAL_TOKENS)
     return tokenizer
 
 
 def _characters() -> list[str]:
-    """What stands for each byte in a `ByteLevel` vocabulary.
+    """Return the character for each byte in a `ByteLevel` vocabulary.
 
-    A printable byte of Latin-1 stands for itself, each other one for the next character from
-    U+0100 (Radford et al., Language models are unsupervised multitask learners, 2019).
+    A printable byte of Latin-1 is its own character; the others are the characters from U+0100
+    (Radford et al., Language models are unsupervised multitask learners, 2019).
     """
     printable = {*range(0x21, 0x7F), *range(0xA1, 0xAD), *range(0xAE, 0x100)}
     others = iter(range(0x100, 0x200))

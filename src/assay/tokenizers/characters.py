@@ -14,11 +14,11 @@ def train(texts: Iterable[str]) -> Tokenizer:
     """Collect the characters.
 
     Returns:
-        The characters, then `<unknown>` (for each character that training has not seen),
+        The characters, `<unknown>` (for characters that the training texts do not have),
         `<end_of_text>` and `<padding>`.
 
     Raises:
-        JobError: there is no character.
+        JobError: the texts are empty.
     """
     characters: set[str] = set()
     for text in texts:
@@ -28,5 +28,5 @@ def train(texts: Iterable[str]) -> Tokenizer:
     vocabulary = {token: i for i, token in enumerate([*sorted(characters), UNKNOWN])}
     tokenizer = Tokenizer(models.BPE(vocab=vocabulary, merges=[], unk_token=UNKNOWN))
     tokenizer.decoder = decoders.Fuse()
-    tokenizer.add_special_tokens(tokenization.SPECIAL)
+    tokenizer.add_special_tokens(tokenization.SPECIAL_TOKENS)
     return tokenizer

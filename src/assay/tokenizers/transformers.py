@@ -11,19 +11,19 @@ from assay.data import tokenization
 from assay.runs.errors import ExitCode, JobError, one_line
 
 FILE = "tokenizer.json"
-STATEMENTS = ("tokenizer_config.json", "special_tokens_map.json")
-ENDS, PADS = ("eos_token", "sep_token"), ("pad_token",)  # who ends a text, in order of preference
+CONFIGURATIONS = ("tokenizer_config.json", "special_tokens_map.json")
+END_KEYS, PADDING_KEYS = ("eos_token", "sep_token"), ("pad_token",)  # in order of preference
 
 
 def train(texts: Iterable[str], *, folder: Path) -> Tokenizer:
-    """Read a tokenizer; nothing is learnt.
+    """Read a tokenizer; it does not depend on the texts.
 
-    Its tokens for the end of a text and for padding get the names that they have in this project,
-    and keep their ids; where it has none for padding, it gets one more token.
+    Its end-of-text and padding tokens get the names that they have in this project, and keep their
+    ids; if it has no padding token, one is added.
 
     Args:
-        texts: are not read.
-        folder: what `save_pretrained` of a model and of its fast tokenizer have left.
+        texts: not used.
+        folder: where `save_pretrained` of a model and of its fast tokenizer wrote their files.
 
     Raises:
         JobError: the folder has no `tokenizer.json`, or it cannot be read.
@@ -39,10 +39,10 @@ def train(texts: Iterable[str], *, folder: Path) -> Tokenizer:
     try:
         state = json.loads(Tokenizer.from_file(str(path)).to_str())
     except Exception as error:  # the library raises nothing more precise
-        what = f"{path}: holds no tokenizer: {one_line(error)}"
+        what = f"{path}: cannot be read as a tokenizer ({one_line(error)}): save it again"
         raise JobError(what, ExitCode.DATA) from error
     state |= {"padding": None, "truncation": None, "post_processor": None}
-    end, padding = _stated(folder, ENDS), _stated(folder, PADS)
+    end, padding = _configured(folder, END_KEYS), _configured(folder, PADDING_KEYS)
     if end:
         _rename(state, end, tokenization.END_OF_TEXT)
     if padding and padding != end:
@@ -53,18 +53,13 @@ def train(texts: Iterable[str], *, folder: Path) -> Tokenizer:
     return tokenizer
 
 
-def _stated(folder: Path, keys: tuple[str, ...]) -> str | None:
-    """The token that the folder's other files name so."""
-    for key in keys:
-        for name in STATEMENTS:
-            path = folder / name
-            found = (
-                json.loads(path.read_text(encoding="utf-8")).get(key) if path.is_file() else None
-            )
-            found = found.get("content") if isinstance(found, dict) else found
-            if found:
-                return found
-    return None
+def _configured(folder: Path, keys: tuple[str, ...]) -> str | None:
+    """Return the first token that the configuration files have for one of the keys."""
+    paths = [path for name in CONFIGURATIONS if (path := folder / name).is_file()]
+    files = [json.loads(path.read_text(encoding="utf-8")) for path in paths]
+    tokens = (file.get(key) for key in keys for file in files)
+    names = (token.get("content") if isinstance(token, dict) else token for token in tokens)
+    return next(filter(None, names), None)
 
 
 def _rename(state: dict[str, Any], old: str, new: str) -> None:
