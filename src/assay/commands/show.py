@@ -7,6 +7,8 @@ import yaml
 from assay.commands import cli
 from assay.commands.cli import Answer
 
+FIRST = ("schema", "study", "question", "seeds")
+
 
 def show(study: Path, runs: bool = False) -> Answer:
     """Show a study with all defaults filled in.
@@ -25,5 +27,6 @@ def show(study: Path, runs: bool = False) -> Answer:
         lines = [f"{r['run']:{width}}  {r['hash']}  {state[r['complete']]}" for r in planned]
         return Answer(lines, planned)
     completed = cli.read_study(study).to_dict()
+    completed = {key: completed[key] for key in FIRST} | completed
     text = yaml.safe_dump(completed, sort_keys=False, allow_unicode=True)
     return Answer(text.splitlines(), completed)
