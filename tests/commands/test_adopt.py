@@ -64,7 +64,7 @@ def test_no_more_intervals_are_replayed_than_there_are(
     inside: Checkout, assay: Callable[..., str]
 ) -> None:
     refactor(inside)
-    text = assay("adopt", "finetune/scratch_few", "--intervals", "50")
+    text = assay("adopt", "finetune/scratch_few/seed0", "--intervals", "50")
     assert "3 of 3 validation intervals replayed" in text
 
 
@@ -100,6 +100,7 @@ def test_what_the_new_code_writes_is_compared_too(
     intervals: str, path: str, old: str, new: str, message: str,
 ) -> None:  # fmt: skip
     inside.edit(f"src/assay/{path}", old, new)
-    text = assay("adopt", "finetune/scratch_few", "--intervals", intervals, code=1)
-    assert "0 of 2 runs adopted" in text
+    run = "finetune/scratch_few/seed0"
+    text = assay("adopt", run, "--intervals", intervals, code=1)
+    assert "0 of 1 runs adopted" in text
     assert message in text

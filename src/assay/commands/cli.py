@@ -41,7 +41,7 @@ def read_study(path: Path) -> Study:
     Raises:
         CommandError: the study cannot run; the message lists all its errors.
     """
-    if not path.is_file():
+    if not path.exists():
         raise CommandError(f"{path}: no such file; name the study's file with --study")
     try:
         return loading.read(path)

@@ -30,7 +30,7 @@ class Reason:
 def due(plan: Plan) -> dict[str, str]:
     """Return the folders of the runs that are incomplete, or whose parents are; parents first.
 
-    The values are empty: they are what a caller knows of a reason, such as Snakemake's.
+    The values are ""; a caller may replace them by reasons that only Snakemake knows.
     """
     found: dict[str, str] = {}
     for run in plan.runs:

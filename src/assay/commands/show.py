@@ -27,6 +27,6 @@ def show(study: Path, runs: bool = False) -> Answer:
         lines = [f"{r['run']:{width}}  {r['hash']}  {state[r['complete']]}" for r in planned]
         return Answer(lines, planned)
     completed = cli.read_study(study).to_dict()
-    completed = {key: completed[key] for key in FIRST} | completed
+    completed = {key: completed[key] for key in FIRST if key in completed} | completed
     text = yaml.safe_dump(completed, sort_keys=False, allow_unicode=True)
     return Answer(text.splitlines(), completed)
