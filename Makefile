@@ -54,7 +54,7 @@ test-slurm: environment $(PLUGIN) ## run a study on a SLURM of one node, made an
 	@$(INSIDE) PYTHONPATH="$$PWD/$(PLUGIN):src:tests" python -m support.slurm $(ARGUMENTS)
 
 test-extras: environment $(EXTRAS) ## run the tests of models of timm and transformers
-	@$(INSIDE) PYTHONPATH="$$PWD/$(EXTRAS)" python -m pytest tests/models/test_extras.py $(ARGUMENTS)
+	@$(INSIDE) PYTHONPATH="$$PWD/$(EXTRAS)" python -m pytest tests/models/test_timm.py tests/models/test_transformers.py $(ARGUMENTS)
 
 fuzz: environment ## kill the default study at random for SECONDS, and compare its bytes
 	@$(INSIDE) PYTHONPATH=src:tests python -m support.fuzz --seconds $(SECONDS) $(ARGUMENTS)
