@@ -18,7 +18,7 @@ from assay.study import (
     yaml_source,
 )
 from assay.study.schema import NO_PRETRAINING, Study
-from assay.study.structure import UNKNOWN, Place, known
+from assay.study.structure import UNKNOWN, Place, Unknown, known
 from assay.study.yaml_source import Source
 
 MOST_SEEDS = 10_000
@@ -76,7 +76,7 @@ def _pruned(study: dict[str, Any], problems: list[tuple[Place, str]]) -> dict[st
     """Return a copy in which values that are wrong or missing are `UNKNOWN`."""
     study = structure.plain(study)
     for place, _ in problems:
-        with suppress(KeyError, IndexError, TypeError):
+        with suppress(KeyError, IndexError, TypeError, Unknown):
             structure.value_at(study, place[:-1])[place[-1]] = UNKNOWN
     return study
 

@@ -65,7 +65,7 @@ def words(kind: Any) -> str:
     if kind in WORDS:
         return WORDS[kind]
     if origin is Annotated:
-        return words(arguments[0])
+        return next((each for each in arguments if isinstance(each, str)), words(arguments[0]))
     if origin is Literal:
         return "one of " * (len(arguments) > 1) + ", ".join(map(str, arguments))
     if origin is list:

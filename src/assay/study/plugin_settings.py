@@ -18,8 +18,7 @@ from assay.study.structure import Section, plain
 
 BOUNDS = {"Gt": Gt, "Ge": Ge, "Lt": Lt, "Le": Le}
 NOT_JSON = object()  # stands for a default that a study cannot contain, such as a function
-USER_FILE = "a file or folder of the user's own"
-UserFile = Annotated[str, USER_FILE]
+UserFile = Annotated[str, "the path of a file or folder"]
 TYPES = {
     "int": int,
     "float": float,
