@@ -31,6 +31,7 @@ LIMITS = {
     "less_than_equal": ("le", "at most"),
 }
 KEYS = ("missing", "unexpected_keyword_argument")
+PLURALS = {int: "integers", float: "numbers", str: "texts"}
 WORDS = {
     int: "an integer",
     float: "a number",
@@ -69,7 +70,7 @@ def words(kind: Any) -> str:
     if origin is Literal:
         return "one of " * (len(arguments) > 1) + ", ".join(map(str, arguments))
     if origin is list:
-        return "a list"
+        return f"a list of {PLURALS[arguments[0]]}" if arguments[0] in PLURALS else "a list"
     if origin is dict or not arguments:
         return "a mapping (key: value)"
     return " or ".join(words(each) for each in arguments if each is not NoneType)

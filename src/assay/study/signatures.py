@@ -23,7 +23,7 @@ def info(dataset: str) -> DataInfo:
     Raises:
         PluginError: there is no such literal.
     """
-    for node in _tree("dataset", dataset).body:
+    for node in tree("dataset", dataset).body:
         if isinstance(node, ast.Assign) and ast.unparse(node.targets[0]) == "INFO":
             if not isinstance(node.value, ast.Call) or ast.unparse(node.value.func) != "DataInfo":
                 raise _fault("dataset", dataset, "INFO is not DataInfo(...)")
@@ -46,7 +46,7 @@ def inputs(model: str) -> tuple[str, ...] | None:
     """What a model's file says that it takes, `image` or `text`; None where it does not say."""
     if plugins.is_own("model", model):
         return None
-    for node in _tree("model", model).body:
+    for node in tree("model", model).body:
         if isinstance(node, ast.Assign) and ast.unparse(node.targets[0]) == "INPUTS":
             return ast.literal_eval(node.value)
     return None
@@ -67,7 +67,7 @@ def entry_point(kind: str, name: str) -> ast.FunctionDef:
     }[kind]
     if own := plugins.is_own(kind, name):
         wanted = target
-    for node in _tree(kind, name).body:
+    for node in tree(kind, name).body:
         if isinstance(node, ast.FunctionDef | ast.ClassDef) and node.name == wanted:
             body = node.body if isinstance(node, ast.ClassDef) else [node]
             function = "__init__" if isinstance(node, ast.ClassDef) else wanted
@@ -81,7 +81,7 @@ def entry_point(kind: str, name: str) -> ast.FunctionDef:
 
 
 @cache
-def _tree(kind: str, name: str) -> ast.Module:
+def tree(kind: str, name: str) -> ast.Module:
     try:
         return identity.parse(_path(kind, name))
     except identity.CodeError as error:
@@ -109,7 +109,7 @@ def _fault(kind: str, name: str, what: str) -> PluginError:
 def constant(objective: str, name: str, default: Any) -> Any:
     """A literal that an objective's class states, such as `METRICS`."""
     objective = plugins.split(objective)[0]
-    for node in _tree("objective", objective).body:
+    for node in tree("objective", objective).body:
         if isinstance(node, ast.ClassDef) and node.name == plugins.class_name(objective):
             for item in node.body:
                 if isinstance(item, ast.Assign) and ast.unparse(item.targets[0]) == name:
@@ -123,7 +123,7 @@ def defines(objective: str, method: str) -> bool:
     name = plugins.class_name(plugins.split(objective)[0])
     return any(
         isinstance(item, ast.FunctionDef) and item.name == method
-        for node in _tree("objective", objective).body
+        for node in tree("objective", objective).body
         if isinstance(node, ast.ClassDef) and node.name == name
         for item in node.body
     )

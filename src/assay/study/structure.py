@@ -68,7 +68,7 @@ UNIQUE = Predicate(is_unique)
 def plain(value: Any) -> Any:
     """Return settings as values of JSON, whole numbers as int, without fields that are None."""
     if is_dataclass(value):
-        items = ((each.name, getattr(value, each.name)) for each in fields(value))
+        items = ((name, getattr(value, name)) for name in hints(type(value)))
         return {name: plain(item) for name, item in items if item is not None}
     if isinstance(value, dict):
         return {str(key): plain(item) for key, item in value.items()}
@@ -121,9 +121,12 @@ def bare(kind: Any) -> Any:
 
 @cache
 def hints(kind: type) -> dict[str, Any]:
-    """Return the types of a dataclass's fields by name, with their bounds."""
+    """Return the types of a dataclass's fields by name, with their bounds; inherited ones last."""
     types = get_type_hints(kind, include_extras=True)
-    return {each.name: types[each.name] for each in fields(kind)}
+    names = (each.name for each in fields(kind))
+    return {
+        name: types[name] for name in sorted(names, key=lambda n: n not in kind.__annotations__)
+    }
 
 
 @cache

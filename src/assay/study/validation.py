@@ -12,7 +12,7 @@ from assay.study.messages import mismatches, nearest, shown, unsafe
 from assay.study.structure import UNKNOWN, Place, Problems
 
 STAGES = ("prepare", "pretrain", "finetune", "evaluate", "report")
-RESERVED = {*STAGES, "all", "current", schema.NO_PRETRAINING, schema.DEFAULT_DATA}
+RESERVED = {*STAGES, "all", "current", schema.NO_PRETRAINING}
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,62}")
 CONVERT = "run `assay convert FILE` to upgrade a study of an older version"
 
@@ -54,10 +54,11 @@ def names(study: dict[str, Any]) -> Problems:
     for section, named in sections.items():
         seen: dict[str, str] = {}
         for name in filter(lambda key: isinstance(key, str), _mapping(named)):
-            if what := _name(name, seen.get(name.lower())):
+            reserved = RESERVED | ({schema.DEFAULT_DATA} if section[0] == "prepare" else set())
+            if what := _name(name, reserved, seen.get(name.lower())):
                 yield (*section, name), what
             seen[name.lower()] = name
-    if isinstance(study.get("study"), str) and (what := _name(study["study"], None)):
+    if isinstance(study.get("study"), str) and (what := _name(study["study"], RESERVED)):
         yield ("study",), what
 
 
@@ -65,10 +66,10 @@ def _mapping(value: Any) -> dict[str, Any]:
     return value if isinstance(value, dict) else {}
 
 
-def _name(name: str, other: str | None) -> str | None:
+def _name(name: str, reserved: set[str], other: str | None = None) -> str | None:
     if not NAME.fullmatch(name) or name.endswith("."):
         return unsafe(name)
-    if name.lower() in RESERVED:
+    if name.lower() in reserved:
         return f"{name!r} has another meaning here: choose another name"
     if other:
         return (
