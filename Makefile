@@ -21,7 +21,7 @@ PLUGIN := .venv/slurm-$(shell cksum < requirements-slurm.lock | cut -d ' ' -f 1)
 EXTRAS := .venv/extras-$(shell cksum < requirements-extras.lock | cut -d ' ' -f 1)
 OF_STUDY := $(if $(STUDY),--study "$(STUDY)")
 
-.PHONY: help report plan explain verify adopt store test test-all test-slurm test-extras extras slurm fuzz lint lock environment clean-environment
+.PHONY: help report plan explain verify adopt store test test-all test-slurm test-extras extras slurm fuzz reference lint lock environment clean-environment
 
 help: ## show this list
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' Makefile | expand -t 20
@@ -58,6 +58,9 @@ test-extras: environment $(EXTRAS) ## run the tests of models of timm and transf
 
 fuzz: environment ## kill the default study at random for SECONDS, and compare its bytes
 	@$(INSIDE) PYTHONPATH=src:tests python -m support.fuzz --seconds $(SECONDS) $(ARGUMENTS)
+
+reference: environment ## write docs/reference.md and the JSON schema of studies from the code
+	@$(INSIDE) python -m assay.study.reference
 
 lint: environment ## check the style of the code and of the workflow
 	@$(INSIDE) ruff check .

@@ -19,8 +19,7 @@ sys.path.insert(0, SOURCE)
 
 from assay.commands import preflight
 from assay.runs import identity, records
-from assay.study import mtimes
-from assay.workflow import command_line, console, environment, hooks
+from assay.workflow import command_line, console, environment, hooks, mtimes
 from assay.workflow import planning, resources, targets
 
 gc.disable()  # while planning

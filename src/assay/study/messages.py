@@ -13,7 +13,7 @@ from typing import Annotated, Any, Literal, get_args, get_origin
 from pydantic import TypeAdapter, ValidationError
 
 from assay.study import structure
-from assay.study.structure import Place, Problems
+from assay.study.structure import UNKNOWN, Place, Problems
 
 TYPES = {
     "int_type": "an integer",
@@ -126,7 +126,8 @@ def mismatches(kind: Any, value: Any, unknown: str) -> Problems:
         unknown: the message about a key that the type does not have.
     """
     try:  # in JSON, since a strict validator makes no dataclass of Python's dict
-        adapter(kind).validate_json(json.dumps(value), strict=True)
+        text = json.dumps(value, default=lambda unknown: None)
+        adapter(kind).validate_json(text, strict=True)
     except ValidationError as error:
         found: dict[Place, list[Any]] = defaultdict(list)
         for each in error.errors(include_url=False, include_input=False):
@@ -137,7 +138,7 @@ def mismatches(kind: Any, value: Any, unknown: str) -> Problems:
                 yield place, unknown + nearest(place[-1], _fields(kind, place[:-1]))
             elif kind_of_error == "missing":
                 yield place, f"is missing: add it, {words(_fields(kind, place[:-1])[place[-1]])}"
-            elif not _is_of_other_member(place, errors, found):
+            elif _at(value, place) is not UNKNOWN and not _is_of_other_member(place, errors, found):
                 yield place, _explain(_at(value, place), errors)
 
 
