@@ -79,9 +79,7 @@ def test_faults_stop_what_needs_them_and_the_report_says_why(copy: Checkout) -> 
     assert "Traceback" not in told
     name = str(harmed.relative_to(copy.folder))
     assert f"FAILED finetune finetuned_few seed 0: {name} is damaged or was edited" in told
-    assert (
-        f"delete the folder {Path(name).parent} and run snakemake to repeat the run" in told
-    )
+    assert f"delete the folder {Path(name).parent} and run snakemake to repeat the run" in told
     assert "FAILED finetune diverging seed 1: the training loss is not finite at step" in told
     assert "): lower learning_rate or raise warmup_steps" in told
     assert "AttributeError: 'Broken' object has no attribute 'missing'" in told

@@ -1,4 +1,4 @@
-"""A workflow that is killed, doubled or left in disorder, after which plain `snakemake` goes on."""
+"""A workflow that is killed, doubled or left in disorder, after which plain `snakemake` resumes."""
 
 import json
 import os
@@ -11,9 +11,56 @@ from support.fuzz import differences
 from support.workflows import checkpoint, long_study, until
 from workflow.test_workflow import metrics
 
+LONGEST_SECONDS = 300  # that a snakemake may take to end on a busy machine
+SLOW_MODEL = '''
+"""The network `cnn`, which waits at each step while there is a file called `slow`."""
+
+import time
+from pathlib import Path
+
+from assay.models import cnn
+
+
+def pause(network, inputs):
+    time.sleep(0.2 if Path("slow").exists() else 0)
+
+
+def build(info, *, width: int, features: int):
+    """Build it."""
+    network = cnn.build(info, width=width, features=features)
+    network.register_forward_pre_hook(pause)
+    return network
+'''
+
+
+def slow_study() -> dict:
+    """Return a study of one training that takes a minute while it is slow."""
+    study = long_study()
+    study["model"]["name"] = "slow"
+    study["experiments"]["long"]["steps"] = 200
+    study["finetune"]["validate_every_steps"] = 100
+    return study
+
+
+def with_model(checkout: Checkout) -> Checkout:
+    (checkout.folder / "src/assay/models/slow.py").write_text(SLOW_MODEL)
+    return checkout
+
+
+@pytest.fixture
+def long(checkout: Checkout) -> Checkout:
+    """A study that is slow until its file `slow` is deleted: nobody has to hurry to interrupt it."""
+    checkout.write_study(slow_study())
+    (checkout.folder / "slow").touch()
+    return with_model(checkout)
+
+
+def hurry(checkout: Checkout) -> None:
+    (checkout.folder / "slow").unlink()
+
 
 def jobs(checkout: Checkout) -> list[str]:
-    """The processes of stages that work in a folder."""
+    """Return the processes of the jobs that run in a folder."""
     found = []
     for path in Path("/proc").glob("[0-9]*"):
         try:
@@ -32,22 +79,27 @@ def attempts(checkout: Checkout) -> int:
 
 @pytest.fixture(scope="session")
 def peaceful(tmp_path_factory: pytest.TempPathFactory) -> Checkout:
-    """The long study, left in peace."""
-    return once(tmp_path_factory, "peaceful", long_study())
+    """The same study, run without an interruption."""
+    return once(tmp_path_factory, "peaceful", slow_study(), with_model)
 
 
 @pytest.mark.parametrize(
     ("number", "whom"),
-    ((signal.SIGKILL, "snakemake"), (signal.SIGTERM, "snakemake"), (signal.SIGINT, "group")),
+    (
+        (signal.SIGKILL, "snakemake"),
+        pytest.param(signal.SIGTERM, "snakemake", marks=pytest.mark.slow),
+        pytest.param(signal.SIGINT, "group", marks=pytest.mark.slow),
+    ),
 )
-def test_however_snakemake_ends_the_next_one_goes_on_from_a_checkpoint(
+def test_however_snakemake_ends_the_next_one_resumes_from_a_checkpoint(
     long: Checkout, peaceful: Checkout, number: signal.Signals, whom: str
 ) -> None:
     process = start(long, 2)
     until(lambda: checkpoint(long))
     os.killpg(process.pid, number) if whom == "group" else os.kill(process.pid, number)
-    assert process.wait(40) != 0
-    until(lambda: not jobs(long), 10)  # no job trains on beside its successor
+    assert process.wait(LONGEST_SECONDS) != 0
+    until(lambda: not jobs(long))  # no job trains on beside its successor
+    hurry(long)
     long.snakemake()
     assert attempts(long) == 2
     assert "1 of 1 interrupted" in (long.folder / "reports/digits/index.html").read_text()
@@ -55,12 +107,14 @@ def test_however_snakemake_ends_the_next_one_goes_on_from_a_checkpoint(
     assert list(differences(peaceful, long)) == []
 
 
-def test_a_job_that_is_killed_is_told_and_goes_on_with_the_next_snakemake(long: Checkout) -> None:
+@pytest.mark.slow
+def test_a_job_that_is_killed_is_reported_and_resumed_by_the_next_snakemake(long: Checkout) -> None:
     process = start(long, 2)
     until(lambda: checkpoint(long))
     for pid in jobs(long):
         os.kill(int(pid), signal.SIGKILL)
-    assert process.wait(60) != 0
+    assert process.wait(LONGEST_SECONDS) != 0
+    hurry(long)
     terminal = (long.folder / "terminal.txt").read_text()
     assert "FAILED finetune long seed 0: was killed (SIGKILL), by a user or for lack" in terminal
     assert "was killed" in (long.folder / "reports/digits/index.html").read_text()
@@ -68,6 +122,7 @@ def test_a_job_that_is_killed_is_told_and_goes_on_with_the_next_snakemake(long: 
     assert attempts(long) == 2
 
 
+@pytest.mark.slow
 def test_a_second_snakemake_says_who_is_running_and_stops(long: Checkout) -> None:
     process = start(long, 2)
     until(lambda: checkpoint(long))
@@ -78,10 +133,12 @@ def test_a_second_snakemake_says_who_is_running_and_stops(long: Checkout) -> Non
     assert long.run("snakemake", "-n").returncode == 0
     removing = long.run("python", "-m", "assay", "store", "--remove", "--yes")
     assert "Deleted" not in removing.stdout
-    assert process.wait(60) == 0
+    hurry(long)
+    assert process.wait(LONGEST_SECONDS) == 0
     assert attempts(long) == 1
 
 
+@pytest.mark.slow
 def test_what_a_loss_of_power_leaves_in_snakemakes_folder_is_no_obstacle(copy: Checkout) -> None:
     notes = copy.folder / ".snakemake"
     (notes / "locks").mkdir(exist_ok=True)
