@@ -49,7 +49,7 @@ def with_model(checkout: Checkout) -> Checkout:
 
 @pytest.fixture
 def long(checkout: Checkout) -> Checkout:
-    """A study that is slow until its file `slow` is deleted: nobody has to hurry to interrupt it."""
+    """A study that is slow until its file `slow` is deleted, so that it can be interrupted."""
     checkout.write_study(slow_study())
     (checkout.folder / "slow").touch()
     return with_model(checkout)
