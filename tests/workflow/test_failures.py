@@ -60,6 +60,7 @@ def flip_a_bit(path: Path) -> None:
     path.write_bytes(content)
 
 
+@pytest.mark.slow
 def test_faults_stop_what_needs_them_and_the_report_says_why(copy: Checkout) -> None:
     study = copy.study()
     (copy.folder / "src/assay/models/broken.py").write_text(BROKEN_MODEL)
@@ -115,7 +116,8 @@ def build(info, *, way: str):
 '''
 
 
-def test_a_plugin_that_ends_the_process_is_told_as_what_it_is(copy: Checkout) -> None:
+@pytest.mark.slow
+def test_a_plugin_that_ends_the_process_is_reported_as_what_it_is(copy: Checkout) -> None:
     (copy.folder / "src/assay/models/ending.py").write_text(ENDING_MODEL)
     study = copy.study()
     study["seeds"] = [0]
@@ -137,6 +139,7 @@ def test_a_plugin_that_ends_the_process_is_told_as_what_it_is(copy: Checkout) ->
         assert what.split(":")[0] in (copy.folder / "reports/digits/index.html").read_text()
 
 
+@pytest.mark.slow
 def test_a_report_that_cannot_be_made_says_why(copy: Checkout) -> None:
     folder = only(copy, "evaluate/scratch_few/seed0-*")
     (folder / "record.json").write_text("")
@@ -155,6 +158,7 @@ def test_a_report_that_cannot_be_made_says_why(copy: Checkout) -> None:
     assert "Traceback" not in text
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("body", "what"), (
     ('{"accuracy": float("nan"), "loss": 0.0}', "metrics() gives nan for accuracy"),
     ("{}", "metrics() gives None for accuracy"),
@@ -171,17 +175,27 @@ def test_metrics_that_are_no_numbers_are_named(copy: Checkout, body: str, what: 
     assert what in done.stderr
 
 
-@pytest.mark.parametrize("path", ("figures.py", "augmentations.py", "models/cnn.py", "clock.py"))
-def test_a_syntax_error_anywhere_is_told_before_anything_runs(copy: Checkout, path: str) -> None:
+@pytest.mark.parametrize(
+    ("path", "words"),
+    (
+        ("reporting/figures.py", ("python", "-m", "assay", "plan")),
+        ("nn/augmentations.py", ("python", "-m", "assay", "plan")),
+        ("models/cnn.py", ("snakemake", "-n")),
+        ("runs/ledger.py", ("python", "-m", "assay", "plan")),
+    ),
+)
+def test_a_syntax_error_anywhere_is_reported_before_anything_runs(
+    copy: Checkout, path: str, words: tuple[str, ...]
+) -> None:
     with (copy.folder / "src/assay" / path).open("a") as file:
         file.write("\ndef (\n")
-    for words in (("snakemake", "-n"), ("python", "-m", "assay", "plan")):
-        done = copy.run(*words)
-        assert done.returncode == 1
-        assert f"src/assay/{path}, line" in done.stdout + done.stderr
-        assert "Traceback" not in done.stdout + done.stderr
+    done = copy.run(*words)
+    assert done.returncode == 1
+    assert f"src/assay/{path}, line" in done.stdout + done.stderr
+    assert "Traceback" not in done.stdout + done.stderr
 
 
+@pytest.mark.slow
 def test_a_diverged_run_keeps_its_last_good_checkpoint_and_is_not_tried_again(
     checkout: Checkout,
 ) -> None:
@@ -229,6 +243,7 @@ def test_prepared_data_that_is_damaged_is_named(copy: Checkout, harm: str) -> No
     assert "Traceback" not in done.stderr
 
 
+@pytest.mark.slow
 def test_a_parent_that_was_deleted_is_made_again_to_the_same_bytes(copy: Checkout) -> None:
     before = metrics(copy)
     shutil.rmtree(only(copy, "pretrain/self_supervised/seed0-*"))
@@ -239,9 +254,10 @@ def test_a_parent_that_was_deleted_is_made_again_to_the_same_bytes(copy: Checkou
     assert metrics(copy) == before
 
 
+@pytest.mark.slow
 @needs_mounts
 @pytest.mark.parametrize("size", ("16k", "60k"))
-def test_a_full_disk_is_told_and_what_was_saved_is_kept(copy: Checkout, size: str) -> None:
+def test_a_full_disk_is_reported_and_what_was_saved_is_kept(copy: Checkout, size: str) -> None:
     run = only(copy, "finetune/scratch_few/seed0-*")
     mount = f"mkdir -p elsewhere/seed0 && mount -t tmpfs -o size={size} none elsewhere/seed0"
     words = command(
@@ -254,8 +270,9 @@ def test_a_full_disk_is_told_and_what_was_saved_is_kept(copy: Checkout, size: st
     assert "Traceback" not in done.stderr
 
 
+@pytest.mark.slow
 @needs_mounts
-def test_a_run_goes_on_once_the_disk_has_room_again(copy: Checkout) -> None:
+def test_a_run_resumes_once_the_disk_has_room_again(copy: Checkout) -> None:
     run = only(copy, "finetune/scratch_few/seed0-*")
     words = shlex.join(command(copy, run, "elsewhere/seed0"))
     words += " --execution '{\"checkpoint_seconds\": 0}'"
@@ -273,8 +290,9 @@ def test_a_run_goes_on_once_the_disk_has_room_again(copy: Checkout) -> None:
     assert found.read_bytes() == wanted.read_bytes()
 
 
+@pytest.mark.slow
 @needs_mounts
-def test_a_workflow_whose_whole_disk_was_full_goes_on_once_it_has_room(checkout: Checkout) -> None:
+def test_a_workflow_whose_whole_disk_was_full_resumes_once_it_has_room(checkout: Checkout) -> None:
     room = "$(($(du -sk --exclude small . | cut -f 1) + 700))k"
     before = f"mkdir small; mount -t tmpfs -o size={room} none small; cp -r [!s]* S* src small; "
     before += "cd small; snakemake --cores 2 > first.txt 2>&1; echo code $?; cat first.txt; "
@@ -286,8 +304,9 @@ def test_a_workflow_whose_whole_disk_was_full_goes_on_once_it_has_room(checkout:
     assert done.returncode == 0, done.stdout + done.stderr
 
 
+@pytest.mark.slow
 @needs_mounts
-def test_a_folder_that_cannot_be_written_is_told(copy: Checkout) -> None:
+def test_a_folder_that_cannot_be_written_is_reported(copy: Checkout) -> None:
     run = only(copy, "finetune/scratch_few/seed0-*")
     mount = (
         "mkdir -p elsewhere; mount --bind elsewhere elsewhere; mount -o remount,ro,bind elsewhere"
@@ -298,6 +317,7 @@ def test_a_folder_that_cannot_be_written_is_told(copy: Checkout) -> None:
     assert "Traceback" not in done.stderr
 
 
+@pytest.mark.slow
 @needs_mounts
 def test_results_that_cannot_be_written_stop_the_workflow_before_its_first_job(
     copy: Checkout,
@@ -311,6 +331,7 @@ def test_results_that_cannot_be_written_stop_the_workflow_before_its_first_job(
     assert "start  finetune" not in done.stdout + done.stderr
 
 
+@pytest.mark.slow
 def test_too_little_memory_says_which_setting_to_lower(copy: Checkout) -> None:
     run = only(copy, "finetune/scratch_few/seed0-*")
     model = {"name": "cnn", "width": 4096, "features": 4096}
@@ -323,7 +344,8 @@ def test_too_little_memory_says_which_setting_to_lower(copy: Checkout) -> None:
     assert "Traceback" not in done.stderr
 
 
-def test_too_little_memory_to_load_the_packages_is_told(copy: Checkout) -> None:
+@pytest.mark.slow
+def test_too_little_memory_to_load_the_packages_is_reported(copy: Checkout) -> None:
     run = only(copy, "finetune/scratch_few/seed0-*")
     _, flag, stage, *rest = command(copy, run, "elsewhere/seed0")
     words = [sys.executable, flag, "assay.jobs.launch", stage.removeprefix("assay."), *rest]
@@ -332,6 +354,7 @@ def test_too_little_memory_to_load_the_packages_is_told(copy: Checkout) -> None:
     assert "raise the limit on memory" in done.stderr
 
 
+@pytest.mark.slow
 def test_times_of_files_and_a_clock_that_went_back_change_nothing(copy: Checkout) -> None:
     future = time.time() + 10 * 365 * 24 * 3600
     for number, path in enumerate(sorted(copy.folder.glob("results/**/*"))):
