@@ -32,4 +32,4 @@ def test_a_models_tokenizer_keeps_its_ids(tmp_path: Path) -> None:
 def test_an_error_about_a_missing_tokenizer_says_how_to_get_one(tmp_path: Path) -> None:
     assert "save_pretrained" in refused(transformers.train, [], folder=tmp_path)
     (tmp_path / "tokenizer.json").write_text("{}")
-    assert "holds no tokenizer" in refused(transformers.train, [], folder=tmp_path)
+    assert "cannot be read as a tokenizer" in refused(transformers.train, [], folder=tmp_path)
