@@ -14,6 +14,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 import numpy as np
+import pytest
 import torch
 
 from assay import finetune
@@ -196,6 +197,11 @@ def to_the_end(work: Callable[[], None], *kills: Callable[[], None]) -> int:
     assert set(codes) <= {0, -signal.SIGKILL}
     assert attempt(work) == 0
     return codes.count(-signal.SIGKILL)
+
+
+def slow(*values: object) -> object:
+    """Values for which a parametrized test is left out of `make test`."""
+    return pytest.param(*values, marks=pytest.mark.slow)
 
 
 @contextmanager

@@ -21,7 +21,7 @@ from support.objectives import (
     pretrained,
     tuned,
 )
-from support.trainings import attempt
+from support.trainings import attempt, slow
 from torch import Tensor, nn
 
 from assay.jobs.job import explained
@@ -42,7 +42,8 @@ def trained(module: type[Tied], folder: Path, extra: dict) -> int:
 
 
 @pytest.mark.parametrize(
-    "devices, extra", ((2, {"gradient_accumulation_steps": 2}), (3, {}), (4, {"ema_decay": 0.9}))
+    "devices, extra",
+    ((2, {"gradient_accumulation_steps": 2}), slow(3, {}), slow(4, {"ema_decay": 0.9})),
 )
 def test_weights_are_those_of_one_device_up_to_rounding(
     devices: int, extra: dict, tmp_path: Path
@@ -56,6 +57,7 @@ def test_weights_are_those_of_one_device_up_to_rounding(
         torch.testing.assert_close(many[name], weight, rtol=1e-4, atol=1e-6)
 
 
+@pytest.mark.slow
 def test_a_language_model_learns_the_same_as_without_fsdp(tmp_path: Path) -> None:
     data = prepare(tmp_path / "data", PRETRAININGS["next_token"][0])
     for name, extra in (("ddp", {"devices": 2}), ("fsdp", SHARDED)):
@@ -70,6 +72,7 @@ def test_a_language_model_learns_the_same_as_without_fsdp(tmp_path: Path) -> Non
     assert found[0]["flops_per_sample"] == found[1]["flops_per_sample"] > 0
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", sorted(PRETRAININGS))
 def test_a_pretraining_that_is_killed_ends_in_the_same_bytes(name: str, tmp_path: Path) -> None:
     data = prepare(tmp_path / "data", PRETRAININGS[name][0])
@@ -82,6 +85,7 @@ def test_a_pretraining_that_is_killed_ends_in_the_same_bytes(name: str, tmp_path
     assert records.read(tmp_path / "hurried")["attempts"] == 2
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ("frozen", "last block", "low rank"))
 def test_each_way_of_adaptation_ends_in_the_same_bytes_after_a_kill(
     kind: str, tmp_path: Path
@@ -104,6 +108,7 @@ def test_each_way_of_adaptation_ends_in_the_same_bytes_after_a_kill(
         torch.testing.assert_close(sharded[name], weight, rtol=1e-3, atol=1e-5)
 
 
+@pytest.mark.slow
 def test_each_device_keeps_only_its_shards_of_weights_gradients_and_moments(tmp_path: Path) -> None:
     def look() -> None:
         original = History.after_batch
@@ -129,6 +134,7 @@ def test_each_device_keeps_only_its_shards_of_weights_gradients_and_moments(tmp_
         assert held == f"{[int(count) // 2, int(count) // 2, int(count)]}"
 
 
+@pytest.mark.slow
 def test_a_module_that_clips_gradients_and_calls_itself_trains_with_fsdp(tmp_path: Path) -> None:
     class Clipping(Tied):
         def forward(self, image: Tensor) -> Tensor:
@@ -245,6 +251,7 @@ def test_blocks_that_share_weights_are_not_gathered_one_by_one() -> None:
     assert fsdp.units(module) == [*pair, again]
 
 
+@pytest.mark.slow
 def test_weights_of_a_training_with_fsdp_are_fine_tuned_on_one_device(tmp_path: Path) -> None:
     data = prepare(tmp_path / "data", IMAGES)
     assert attempt(pretrained("vicreg", data, tmp_path / "weights", SHARDED)) == 0

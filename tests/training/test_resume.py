@@ -19,6 +19,7 @@ from support.trainings import (
     in_validation,
     result,
     scheduled,
+    slow,
     step_by_step,
     to_the_end,
     train,
@@ -37,6 +38,7 @@ MOMENTS = st.one_of(
 )  # fmt: skip
 
 
+@pytest.mark.slow
 @settings(max_examples=20, deadline=None)
 @given(
     count=st.integers(6, 40), batch=st.integers(3, 12), intervals=st.integers(1, 4),
@@ -68,6 +70,14 @@ def test_a_training_killed_anywhere_ends_in_the_bytes_of_an_undisturbed_one(
         assert result(runs / "killed") == result(runs / "undisturbed")
 
 
+@pytest.mark.parametrize("extra", ({}, {"ema_decay": 0.9, "gradient_accumulation_steps": 2}))
+def test_a_killed_training_ends_in_the_bytes_of_an_undisturbed_one(extra: dict) -> None:
+    with workshop() as (data, runs):
+        assert attempt(train(data, runs / "undisturbed", extra, Execution())) == 0
+        assert to_the_end(train(data, runs / "killed", extra), in_step(7), in_validation(0)) == 2
+        assert result(runs / "killed") == result(runs / "undisturbed")
+
+
 def test_at_most_a_step_is_lost_with_a_checkpoint_per_step() -> None:
     with workshop() as (data, runs):
         work = train(data, runs / "a")
@@ -82,7 +92,7 @@ def test_at_most_a_step_is_lost_with_a_checkpoint_per_step() -> None:
         assert phases == pytest.approx(record["seconds"]["wall"], rel=0.01)
 
 
-@pytest.mark.parametrize("harm", ("flip", "truncate", "empty"))
+@pytest.mark.parametrize("harm", ("flip", slow("truncate"), slow("empty")))
 def test_a_damaged_checkpoint_is_renamed_and_the_one_before_it_is_used(
     harm: str, capfd: pytest.CaptureFixture
 ) -> None:
@@ -103,6 +113,7 @@ def test_a_damaged_checkpoint_is_renamed_and_the_one_before_it_is_used(
         assert result(runs / "a") == result(runs / "undisturbed")
 
 
+@pytest.mark.slow
 def test_a_training_with_two_damaged_checkpoints_restarts() -> None:
     with workshop() as (data, runs):
         assert attempt(train(data, runs / "undisturbed")) == 0
@@ -113,7 +124,7 @@ def test_a_training_with_two_damaged_checkpoints_restarts() -> None:
         assert result(runs / "a") == result(runs / "undisturbed")
 
 
-@pytest.mark.parametrize("number", (signal.SIGTERM, signal.SIGINT))
+@pytest.mark.parametrize("number", (signal.SIGTERM, slow(signal.SIGINT)))
 def test_a_signal_writes_a_checkpoint_and_ends_the_process(number: signal.Signals) -> None:
     with workshop() as (data, runs):
         assert attempt(train(data, runs / "undisturbed")) == 0
@@ -126,6 +137,7 @@ def test_a_signal_writes_a_checkpoint_and_ends_the_process(number: signal.Signal
         assert result(runs / "a") == result(runs / "undisturbed")
 
 
+@pytest.mark.slow
 def test_a_signal_to_the_process_group_writes_a_checkpoint() -> None:
     with workshop() as (data, runs):
         assert attempt(train(data, runs / "undisturbed")) == 0
@@ -156,8 +168,8 @@ def test_a_checkpoint_of_another_version_of_torch_is_refused(
 
 
 @pytest.mark.parametrize("execution", (
-    Execution(loader_workers=2), Execution(progress_seconds=0), Execution(checkpoint_seconds=0),
-    Execution(progress_seconds=1e-9),
+    Execution(loader_workers=2), slow(Execution(progress_seconds=0)),
+    slow(Execution(checkpoint_seconds=0)), slow(Execution(progress_seconds=1e-9)),
 ))  # fmt: skip
 def test_how_a_training_is_carried_out_changes_no_byte(execution: Execution) -> None:
     with workshop() as (data, runs):
@@ -167,8 +179,9 @@ def test_how_a_training_is_carried_out_changes_no_byte(execution: Execution) -> 
 
 
 @pytest.mark.parametrize(
-    "extra", ({}, {"gradient_accumulation_steps": 2}, {"ema_decay": 0.9},
-              {"precision": "bf16-mixed"}, {"frozen": ["backbone"]}, {"compile": "default"}),
+    "extra", ({}, {"gradient_accumulation_steps": 2}, slow({"ema_decay": 0.9}),
+              slow({"precision": "bf16-mixed"}), slow({"frozen": ["backbone"]}),
+              slow({"compile": "default"})),
 )  # fmt: skip
 def test_steps_are_those_of_lightning_to_the_last_bit(extra: dict) -> None:
     with workshop() as (data, runs):
@@ -177,6 +190,7 @@ def test_steps_are_those_of_lightning_to_the_last_bit(extra: dict) -> None:
         assert result(runs / "ours") == result(runs / "lightning")
 
 
+@pytest.mark.slow
 def test_compiling_changes_no_step_and_does_not_count_as_training_time() -> None:
     """The network has running means, which the steps that compile it must not change."""
     with workshop() as (data, runs):
@@ -195,7 +209,7 @@ def test_compiling_changes_no_step_and_does_not_count_as_training_time() -> None
         assert records.read(runs / "plain")["seconds"]["compile"] == 0
 
 
-@pytest.mark.parametrize("kind", ("by epoch", "by step", "asked for", "plateau"))
+@pytest.mark.parametrize("kind", ("by epoch", slow("by step"), slow("asked for"), slow("plateau")))
 def test_a_schedule_of_the_module_survives_kills_and_does_not_depend_on_the_loop(kind: str) -> None:
     configure = scheduled(kind)
 
@@ -214,6 +228,7 @@ def test_a_schedule_of_the_module_survives_kills_and_does_not_depend_on_the_loop
         assert result(runs / "ours") == result(runs / "killed")
 
 
+@pytest.mark.slow
 def test_a_module_can_ask_for_the_number_of_all_steps_even_if_only_some_are_trained() -> None:
     answers = []
 
@@ -241,7 +256,9 @@ def test_a_monitored_metric_that_is_not_logged_is_reported_by_name() -> None:
         assert "but validation_accuracy, validation_loss: log it, or monitor another" in reason
 
 
-@pytest.mark.parametrize("extra", ({}, {"gradient_accumulation_steps": 2}, {"ema_decay": 0.9}))
+@pytest.mark.parametrize(
+    "extra", ({}, slow({"gradient_accumulation_steps": 2}), slow({"ema_decay": 0.9}))
+)
 def test_validating_twice_as_often_gives_the_same_weights_at_the_same_steps(extra: dict) -> None:
     with workshop() as (data, runs):
         found = {}
@@ -265,6 +282,7 @@ def test_a_run_that_lacks_only_its_files_is_completed_from_its_checkpoint() -> N
         assert result(runs / "a") == before
 
 
+@pytest.mark.slow
 def test_a_second_process_waits_for_the_first_of_the_same_run() -> None:
     with workshop() as (data, runs):
         work = train(data, runs / "a")
@@ -278,7 +296,7 @@ def test_a_second_process_waits_for_the_first_of_the_same_run() -> None:
         assert result(runs / "a") == result(runs / "undisturbed")
 
 
-def test_the_first_rounds_alone_are_those_of_the_whole_training() -> None:
+def test_the_first_intervals_are_those_of_the_whole_training() -> None:
     with workshop() as (data, runs):
         assert attempt(train(data, runs / "whole")) == 0
         assert attempt(train(data, runs / "part", execution=Execution(intervals=2))) == 0

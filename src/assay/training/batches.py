@@ -16,7 +16,7 @@ from assay.training import rng
 
 Batch = dict[str, Tensor]
 ALIGNMENT_BYTES = 64
-BLOCK_BYTES = 1_000_000  # of one field that are gathered at once, at most
+BLOCK_BYTES, BLOCK_BATCHES = 1_000_000, 1024  # limits of what is gathered at once, by field
 HOST = torch.device("cpu")
 
 
@@ -140,7 +140,7 @@ class Batches(Dataset):
         sizes = [tensor[:1].nbytes * self.share for tensor in self.data.values()]
         if any(size % ALIGNMENT_BYTES for size in sizes):
             return 1
-        return max(1, BLOCK_BYTES // max(1, *sizes))
+        return min(BLOCK_BATCHES, max(1, BLOCK_BYTES // max(1, *sizes)))
 
 
 def torch_device(device: str, rank: int = 0) -> torch.device:
