@@ -1,56 +1,48 @@
-"""The numbers of a report are those of the records, the same wherever they stand."""
+"""The numbers of a report equal those of the records, wherever they appear."""
 
 import csv
 import json
-import math
 import re
-import statistics as standard
-from types import SimpleNamespace
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from scipy import stats
 from support.checkout import Checkout
 
 from assay import report
-from assay.reporting import costs, formatting, latex, statistics
-
-floats = st.lists(st.floats(-1e6, 1e6), min_size=2, max_size=9)
-
-
-@given(floats)
-def test_the_interval_is_scipys(values: list[float]) -> None:
-    found = statistics.mean(values)
-    low, high = stats.t.interval(0.95, len(values) - 1, np.mean(values), stats.sem(values) or 1e-99)
-    assert found.mean == pytest.approx(np.mean(values), abs=1e-6)
-    assert found.low == pytest.approx(low, rel=1e-6, abs=1e-4)
-    assert found.high == pytest.approx(high, rel=1e-6, abs=1e-4)
+from assay.reporting import formatting, latex, statistics
+from assay.runs import identity, records, units
+from assay.study import loading
+from assay.study.plan import Plan
+from assay.study.schema import Study
 
 
-def test_one_seed_has_no_interval_and_no_seed_no_mean() -> None:
-    assert math.isnan(statistics.mean([0.5]).low)
-    assert math.isnan(statistics.mean([]).mean)
+@pytest.fixture
+def write(
+    finished: Checkout, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> Callable[[Plan], Path]:
+    """Write the report of a plan in the finished study's folder; `write(plan)` returns where."""
+    monkeypatch.chdir(finished.folder)
+
+    def written(plan: Plan) -> Path:
+        report.write(plan, tmp_path / "report", None, partial=True)
+        return tmp_path / "report"
+
+    return written
 
 
-@given(st.lists(st.floats(0, 9) | st.just(math.inf), min_size=1))
-def test_a_miss_counts_as_infinite_in_the_median(values: list[float]) -> None:
-    assert statistics.median_with_misses(values) == pytest.approx(standard.median(values))
+def plan_of(checkout: Checkout, **changes: object) -> Plan:
+    """The plan of a checkout's study as the workflow passes it to the report, with changes."""
+    study = loading.read(checkout.folder / "config.yaml", changes)
+    return Plan(Study.from_dict(json.loads(identity.canonical(study.to_dict()))))
 
 
-@given(st.text())
-def test_latex_commands_are_letters_and_text_is_escaped(text: str) -> None:
-    assert re.fullmatch(r"[A-Za-z]*", latex.command(text))
-    assert not re.search(r"(?<!\\)[%&#_$]", latex.escape(text).replace("$-$", ""))
-
-
-def test_control_characters_of_a_text_do_not_come_into_the_page() -> None:
-    assert report._visible("a\0\x1b\r\n\tb\x7f\x85é") == "a␀␛␍\n\tb␡\ufffdé"
-
-
-def read(checkout: Checkout, name: str) -> list[dict[str, str]]:
-    with (checkout.folder / "reports/digits" / name).open(newline="") as file:
+def read(path: Path) -> list[dict[str, str]]:
+    with path.open(newline="") as file:
         return list(csv.DictReader(file))
 
 
@@ -59,8 +51,7 @@ def recomputed(checkout: Checkout) -> dict[str, dict[int, dict[str, float]]]:
     found: dict[str, dict[int, dict[str, float]]] = {}
     for path in (checkout.folder / "results/evaluate").glob("*/*/record.json"):
         record = json.loads(path.read_text())
-        with (path.parent / "predictions.csv").open(newline="") as file:
-            rows = list(csv.DictReader(file))
+        rows = read(path.parent / "predictions.csv")
         right = sum(row["label"] == row["predicted"] for row in rows) / len(rows)
         trained = json.loads(
             (checkout.folder / record["parents"]["weights"]["folder"] / "record.json").read_text()
@@ -76,12 +67,12 @@ def recomputed(checkout: Checkout) -> dict[str, dict[int, dict[str, float]]]:
 
 
 def test_results_and_summary_agree_with_the_runs(finished: Checkout) -> None:
-    truth = recomputed(finished)
-    for row in read(finished, "results.csv"):
+    truth, folder = recomputed(finished), finished.folder / "reports/digits"
+    for row in read(folder / "results.csv"):
         values = truth[row["experiment"]][int(row["seed"])]
         assert float(row["accuracy"]) == pytest.approx(values["accuracy"])
         assert float(row["training_seconds"]) == pytest.approx(values["training_seconds"])
-    for row in read(finished, "summary.csv"):
+    for row in read(folder / "summary.csv"):
         seeds = truth[row["experiment"]].values()
         assert float(row["accuracy_mean"]) == pytest.approx(np.mean([s["accuracy"] for s in seeds]))
         mean = np.mean([seed["training_seconds"] for seed in seeds])
@@ -89,44 +80,32 @@ def test_results_and_summary_agree_with_the_runs(finished: Checkout) -> None:
         assert int(row["n"]) == 2
 
 
+def test_comparisons_are_differences_paired_by_seed(finished: Checkout) -> None:
+    truth = recomputed(finished)
+    rows = read(finished.folder / "reports/digits/comparisons.csv")
+    assert len(rows) == 2
+    for row in rows:
+        ours, theirs = (truth[row[name]] for name in ("experiment", "baseline"))
+        differences = [ours[seed]["accuracy"] - theirs[seed]["accuracy"] for seed in (0, 1)]
+        assert float(row["difference_mean"]) == pytest.approx(np.mean(differences))
+
+
 def test_page_latex_and_numbers_show_the_same(finished: Checkout) -> None:
-    report = finished.folder / "reports/digits"
-    page = (report / "index.html").read_text()
-    table = (report / "tables/summary.tex").read_text()
-    numbers = (report / "numbers.tex").read_text()
-    for row in read(finished, "summary.csv"):
+    folder = finished.folder / "reports/digits"
+    page = (folder / "index.html").read_text()
+    table = (folder / "tables/summary.tex").read_text()
+    numbers = (folder / "numbers.tex").read_text()
+    for row in read(folder / "summary.csv"):
         limits = [float(row[f"accuracy_{part}"]) for part in ("mean", "low", "high")]
-        shown = formatting.with_interval("accuracy", *limits)
-        assert shown in page
-        assert latex.escape(shown) in table
+        mean, _, _ = shown = [formatting.score("accuracy", number) for number in limits]
+        cell = f"{mean} ({shown[1].rstrip('%')} to {shown[2].rstrip('%')})"
+        assert cell in page
+        assert latex.escape(cell) in table
         command = latex.command(f"{row['experiment']}_accuracy_mean")
-        assert (
-            f"\\{command}}}{{{latex.escape(formatting.value('accuracy', limits[0]))}}}" in numbers
-        )
-
-
-def test_the_cost_is_that_of_the_seconds_on_cores(copy: Checkout) -> None:
-    copy.edit("config.yaml", "report:", "report:\n  cost: {per_hour: 36.0, currency: EUR}")
-    assert copy.planned() == {"report": 1}
-    copy.snakemake()
-    [row] = [row for row in read(copy, "summary.csv") if row["experiment"] == "scratch_few"]
-    folders = (copy.folder / "results/current/digits/finetune/scratch_few").glob("*/record.json")
-    spent = [json.loads(path.read_text())["seconds"] for path in folders]
-    seconds = [each["wall"] - each["wait"] for each in spent]
-    assert float(row["cost_mean"]) == pytest.approx(0.01 * np.mean(seconds))
-    assert " EUR</span>" in (copy.folder / "reports/digits/index.html").read_text()
-
-
-def test_the_page_tells_what_the_target_is_of(finished: Checkout) -> None:
-    page = (finished.folder / "reports/digits/index.html").read_text()
-    assert "until the first validation whose validation accuracy reaches 0.1." in page
-
-
-def test_data_that_experiments_learn_from_come_first_whichever_they_are() -> None:
-    prepared = {name: {"stage": "prepare", "info": {"title": name}} for name in ("one", "two")}
-    trained = {"stage": "finetune", "parents": {"data": {"folder": "two"}}}
-    found = SimpleNamespace(records={**prepared, "three": trained})
-    assert report._data(found) == ([{"title": "two"}], [{"title": "one"}])
+        assert f"\\{command}}}{{{latex.escape(mean)}}}" in numbers
+        memory = latex.command(f"{row['experiment']}_peak_memory_bytes")
+        text = units.size(float(row["peak_memory_bytes"]))
+        assert f"\\{memory}}}{{{text}}}" in numbers and f"<span>{text}</span>" in page
 
 
 def test_every_number_names_runs_that_exist(finished: Checkout) -> None:
@@ -137,6 +116,12 @@ def test_every_number_names_runs_that_exist(finished: Checkout) -> None:
         assert all((finished.folder / run / "record.json").exists() for run in number["runs"])
 
 
+@given(st.text())
+def test_latex_commands_are_letters_and_text_is_escaped(text: str) -> None:
+    assert re.fullmatch(r"[A-Za-z]*", latex.command(text))
+    assert not re.search(r"(?<!\\)[%&#_$]", latex.escape(text).replace("$-$", ""))
+
+
 def test_the_page_needs_nothing_from_outside(finished: Checkout) -> None:
     page = (finished.folder / "reports/digits/index.html").read_text()
     assert not re.search(r"""(src|href)=["']?(https?:)?//""", page.replace("xlink:href", ""))
@@ -144,24 +129,90 @@ def test_the_page_needs_nothing_from_outside(finished: Checkout) -> None:
     assert page.count("<svg") == 3
 
 
-def test_another_rule_of_training_time_makes_the_report_alone_again(copy: Checkout) -> None:
-    copy.edit("config.yaml", "clock: steps", "clock: mlperf")
-    assert copy.planned() == {"report": 1}
-    copy.snakemake()
+def test_the_page_names_the_metric_of_the_target(finished: Checkout) -> None:
+    page = (finished.folder / "reports/digits/index.html").read_text()
+    assert "until the first validation whose validation accuracy reaches 0.1." in page
+
+
+def test_the_cost_is_that_of_the_seconds_on_cores(
+    finished: Checkout, write: Callable[[Plan], Path]
+) -> None:
+    cost = {"per_hour": 36.0, "currency": "EUR"}
+    folder = write(plan_of(finished, report={"cost": cost}))
+    [row] = [row for row in read(folder / "summary.csv") if row["experiment"] == "scratch_few"]
+    folders = (finished.folder / "results/current/digits/finetune/scratch_few").glob(
+        "*/record.json"
+    )
+    ledgers = [json.loads(path.read_text())["seconds"] for path in folders]
+    seconds = [each["wall"] - each["wait"] for each in ledgers]
+    assert float(row["cost_mean"]) == pytest.approx(0.01 * np.mean(seconds))
+    assert " EUR</span>" in (folder / "index.html").read_text()
+
+
+def test_another_clock_rule_changes_the_report_alone(
+    finished: Checkout, write: Callable[[Plan], Path]
+) -> None:
+    before, after = (plan_of(finished, report={"clock": rule}) for rule in ("steps", "mlperf"))
+    assert after.digest != before.digest
+    assert [run.folder for run in after.runs] == [run.folder for run in before.runs]
+    folder = write(after)
     counted = ("data", "train", "data_wait", "validate", "checkpoint", "other", "wasted")
-    for row in read(copy, "results.csv"):
-        folders = [row["pretrain_folder"], row["finetune_folder"]]
+    for row in read(folder / "results.csv"):
         ledgers = [
-            json.loads((copy.folder / folder / "record.json").read_text())["seconds"]
-            for folder in folders
-            if folder
+            json.loads((finished.folder / row[name] / "record.json").read_text())["seconds"]
+            for name in ("pretrain_folder", "finetune_folder")
+            if row[name]
         ]
         expected = sum(ledger[phase] for ledger in ledgers for phase in counted)
         assert float(row["training_seconds"]) == pytest.approx(expected)
         to_target = float(row["seconds_to_target"])
         assert to_target <= expected or to_target == float("inf")
-    page = (copy.folder / "reports/digits/index.html").read_text()
-    assert "Training counts all from the first look at the data" in page
+    assert "MLPerf" in (folder / "index.html").read_text().partition("</table>")[0]
+
+
+def test_a_missing_seed_is_left_out_and_the_page_says_so(
+    finished: Checkout, write: Callable[[Plan], Path]
+) -> None:
+    new = {"pretraining": "none", "labels_per_class": 6}
+    folder = write(plan_of(finished, seeds=[0, 1, 2], experiments={"new": new}))
+    rows = {row["experiment"]: row for row in read(folder / "summary.csv")}
+    accuracy = [values["accuracy"] for values in recomputed(finished)["scratch_few"].values()]
+    assert float(rows["scratch_few"]["accuracy_low"]) == statistics.mean(accuracy, 0, 1).low
+    assert (rows["scratch_few"]["n"], rows["new"]["n"]) == ("2", "0")
+    page = (folder / "index.html").read_text()
+    assert "6 of 12 results are missing" in page and "<span>2 of 3</span>" in page
+    assert "<span>finetune not run yet</span>" in page
+
+
+def test_a_study_without_question_target_and_comparisons_has_a_report(
+    finished: Checkout, write: Callable[[Plan], Path]
+) -> None:
+    study = plan_of(finished).typed
+    plain = replace(study.report, target=None, comparisons={})
+    folder = write(Plan(replace(study, question=None, report=plain)))
+    assert "seconds_to_target_median" not in read(folder / "summary.csv")[0]
+    page = (folder / "index.html").read_text()
+    assert "<h1>digits</h1>" in page and "Time to target" not in page
+    assert "The study names no comparison" in page and "None" not in page
+
+
+def test_a_metric_with_the_name_of_a_column_replaces_nothing(
+    copy: Checkout, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(copy.folder)
+    for path in Path("results/evaluate").glob("*/*/record.json"):
+        record = records.read(path.parent)
+        record["metrics"] |= {"labels": 7.0, "device": 8.0}
+        kept = {name: record[name] for name in record if name not in ("checksum", "files")}
+        records.write(path.parent, kept)
+    report.write(plan_of(copy), tmp_path / "report", None, partial=True)
+    before = read(copy.folder / "reports/digits/results.csv")
+    after = read(tmp_path / "report/results.csv")
+    assert [{name: row[name] for name in before[0]} for row in after] == before
+    assert all((row["metric_labels"], row["metric_device"]) == ("7.0", "8.0") for row in after)
+    jobs = [row for row in read(tmp_path / "report/runs.csv") if row["stage"] == "evaluate"]
+    assert all((row["labels"], row["metric_device"]) == ("7.0", "8.0") for row in jobs)
+    assert all("thread" in row["device"] for row in jobs)
 
 
 def test_every_ledger_sums_to_its_wall_time(finished: Checkout) -> None:
@@ -172,18 +223,3 @@ def test_every_ledger_sums_to_its_wall_time(finished: Checkout) -> None:
         rows = (path.parent / "benchmark.tsv").read_text().splitlines()
         outside = float(rows[1].split("\t")[0])
         assert wall <= outside + 0.05
-
-
-def test_the_peak_of_a_device_is_the_best_that_any_run_on_equal_terms_has_seen() -> None:
-    def record(peak: float, threads: int = 1, seconds: float = 2.0) -> dict:
-        return {
-            "device": {"name": "a", "threads": threads, "devices": 1}, "precision": "32-true",
-            "environment": {"packages": {"torch": "2"}}, "seconds": {"train": seconds},
-            "measured": {"peak_flops_per_second": peak}, "flops_per_sample": 10.0,
-        }  # fmt: skip
-
-    held_back, calm = record(50.0), record(100.0)
-    peaks = costs.peaks([held_back, calm, record(900.0, threads=4)])
-    history = [{"samples": 8.0}]
-    assert costs.mfu(held_back, history, peaks) == pytest.approx(0.4)
-    assert costs.mfu(calm, history, peaks) == pytest.approx(0.4)

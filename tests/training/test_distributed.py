@@ -38,6 +38,7 @@ from assay.runs import artifacts, records
 from assay.runs.errors import ExitCode
 from assay.runs.execution import Execution
 from assay.runs.ledger import training_seconds
+from assay.study.schema import Cost
 from assay.study.training_settings import TrainingSettings
 from assay.training import batches, distributed, rng
 
@@ -325,7 +326,7 @@ def test_a_study_on_two_devices_runs_to_its_report(checkout: Checkout) -> None:
     [path] = (checkout.folder / "results").glob("finetune/finetuned_few/*/record.json")
     record = records.read(path.parent)
     assert record["device"]["devices"] == 2 and record["settings"]["devices"] == 2
-    price = costs.price(record, {"per_hour": 3600.0})
+    cost = costs.cost(record, Cost(per_hour=3600.0, currency="EUR"))
     seconds = record["seconds"]["wall"] - record["seconds"]["wait"]
-    assert price == pytest.approx(2 * seconds)
+    assert cost == pytest.approx(2 * seconds)
     assert "2 x 1 thread" in (checkout.folder / "reports/digits/summary.csv").read_text()

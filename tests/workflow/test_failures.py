@@ -151,7 +151,7 @@ def test_a_report_that_cannot_be_made_says_why(copy: Checkout) -> None:
     assert "Traceback" not in text
     shutil.rmtree(folder)
     path = copy.folder / "src/assay/reporting/figures.py"
-    path.write_text(path.read_text().replace("metric = tables.metric", "metric = nothing", 1))
+    path.write_text(path.read_text().replace("score = tables.score", "score = nothing", 1))
     done = copy.run("snakemake", "--cores", "2")
     text = " ".join((done.stdout + done.stderr).split())
     assert "FAILED report: NameError: name 'nothing' is not defined" in text

@@ -24,7 +24,7 @@ def test_the_report_marks_a_contended_run_and_does_not_compare_its_time(
     path = next(checkout.folder.glob("results/finetune/beside/seed0-*/record.json"))
     record = json.loads(path.read_text())
     assert record["timing"] == "exclusive"
-    assert any("other work on" in words for words in comparability.contended(record))
+    assert any("other processes used" in words for words in comparability.contended(record))
     page = (checkout.folder / "reports/digits/index.html").read_text()
     assert "1 of 1 contended" in page
     counts = record["measured"]["counts"]
@@ -32,7 +32,7 @@ def test_the_report_marks_a_contended_run_and_does_not_compare_its_time(
     quiet = comparability.conditions(record)
     assert comparability.obstacles([quiet, quiet]) == []
     noisy = comparability.conditions(json.loads(path.read_text()))
-    assert comparability.obstacles([quiet, noisy]) == ["runs were disturbed"]
+    assert comparability.obstacles([quiet, noisy]) == ["runs were contended"]
     assert comparability.obstacles([quiet, quiet | {"torch": "1.0"}]) == [
         f"torch 1.0 / {quiet['torch']}"
     ]

@@ -125,7 +125,7 @@ def test_a_language_model_is_reported_in_bits_per_byte_with_what_it_says(
     assert [row["experiment"] for row in rows] == ["scratch", "low_rank", "tuned"]
     assert all(0 < float(row["bits_per_byte_mean"]) < 9 for row in rows)
     page = (folder / "index.html").read_text()
-    assert "What the models say" in page and "<b>the cat</b>" in page
+    assert "Generated texts" in page and "<b>the cat</b>" in page
     said = written.folder / "results/current/texts/evaluate/tuned/seed0/generated.json"
     [answer] = json.loads(said.read_text())
     assert answer["prompt"] == "the cat" and answer["text"]

@@ -1,4 +1,4 @@
-"""How figures look, and how they are written: the same bytes for the same numbers."""
+"""Style and files of figures: equal numbers give equal bytes."""
 
 import inspect
 import io
@@ -31,21 +31,20 @@ STYLE = {
     "grid.alpha": 0.25,
     "grid.linewidth": 0.6,
 }
-INKED = ("text.color", "axes.labelcolor", "axes.edgecolor", "xtick.color", "ytick.color",
-         "grid.color")  # fmt: skip
+TEXT_COLOURS = ("text.color", "axes.labelcolor", "axes.edgecolor", "xtick.color", "ytick.color",
+                "grid.color")  # fmt: skip
 
 
 def draw(tables: Tables, name: str, folder: Path) -> dict[str, str]:
     """Draw a figure and write it as PDF and SVG.
 
     Returns:
-        `name`, `caption`, and `svg` to stand inside a page, in the page's own text colour.
+        `name`, `caption`, and `svg` for the page, whose text colour it takes.
     """
     function = getattr(figures, name)
-    np.random.seed(0)  # seaborn draws from numpy's global state, where points are spread
-    sns.set_theme(style="white", rc=STYLE | dict.fromkeys(INKED, figures.INK))
-    complete = (tables.results["status"] == "complete").any()
-    figure = function(tables) if complete else _nothing()
+    np.random.seed(0)  # seaborn takes the jitter of points from numpy's global state
+    sns.set_theme(style="white", rc=STYLE | dict.fromkeys(TEXT_COLOURS, figures.INK))
+    figure = _empty() if tables.complete.empty else function(tables)
     folder.mkdir(parents=True, exist_ok=True)
     figure.savefig(folder / f"{name}.pdf", bbox_inches="tight", metadata={"CreationDate": None})
     text = io.StringIO()
@@ -57,7 +56,7 @@ def draw(tables: Tables, name: str, folder: Path) -> dict[str, str]:
     return {"name": name, "caption": caption, "svg": inline[inline.index("<svg") :]}
 
 
-def _nothing() -> matplotlib.figure.Figure:
+def _empty() -> matplotlib.figure.Figure:
     figure, axes = plt.subplots(figsize=(figures.WIDTH_INCHES, 1))
     axes.text(0.5, 0.5, "no run is complete yet", ha="center", va="center")
     axes.set_axis_off()

@@ -1,4 +1,4 @@
-"""Means over seeds and what they leave open."""
+"""Means over seeds and their uncertainty."""
 
 import math
 from collections.abc import Sequence
@@ -11,7 +11,7 @@ CONFIDENCE = 0.95
 
 @dataclass(frozen=True)
 class Estimate:
-    """A mean over seeds with its interval; the interval is NaN below two values."""
+    """A mean over `n` seeds and its confidence interval, which is NaN for fewer than two seeds."""
 
     mean: float
     low: float
@@ -20,15 +20,15 @@ class Estimate:
 
 
 def mean(values: Sequence[float], lowest: float = -math.inf, highest: float = math.inf) -> Estimate:
-    """The mean with Student's t interval at 95%, cut to the values that are possible.
+    """Return the mean with Student's t interval at 95%, clipped to the possible values.
 
-    It tells what another set of seeds would give with the same data and split. It does not tell
-    what other test examples would give.
+    The interval covers the choice of the seeds, given the data and the split. It does not cover
+    the choice of the test examples.
 
     Args:
-        values: one per seed; none gives NaN.
-        lowest: no value can be smaller.
-        highest: no value can be larger.
+        values: one per seed; the mean of none is NaN.
+        lowest: lower bound of the quantity.
+        highest: upper bound of the quantity.
     """
     n = len(values)
     if n == 0:
@@ -41,8 +41,8 @@ def mean(values: Sequence[float], lowest: float = -math.inf, highest: float = ma
     return Estimate(centre, max(lowest, centre - half), min(highest, centre + half), n)
 
 
-def median_with_misses(values: Sequence[float]) -> float:
-    """The median, where a seed that never got there counts as infinite (as in AlgoPerf)."""
+def median(values: Sequence[float]) -> float:
+    """Return the median; a seed that missed its target counts as infinite, as in AlgoPerf."""
     ordered = sorted(values)
     if not ordered:
         return math.nan
@@ -51,7 +51,7 @@ def median_with_misses(values: Sequence[float]) -> float:
 
 
 def verdict(difference: Estimate) -> str:
-    """`higher` or `lower` where the interval excludes zero, else `open`."""
+    """Return `higher` or `lower` if the interval excludes zero, else `open`."""
     if difference.low > 0:
         return "higher"
     return "lower" if difference.high < 0 else "open"

@@ -106,7 +106,7 @@ def _metric(study: Study) -> Problems:
 
 def _target(study: Study) -> Problems:
     metric, target = study.report.metric, study.report.target
-    if target is not None and metrics.is_share(metric) and not 0 < target <= 1:
+    if target is not None and metrics.is_fraction(metric) and not 0 < target <= 1:
         yield ("report", "target"), f"{target} is not an accuracy: write a number from 0 to 1"
 
 
