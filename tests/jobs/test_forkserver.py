@@ -40,11 +40,10 @@ def build(info):
     os.umask(umask)
     limits = {name: resource.getrlimit(getattr(resource, name))
               for name in dir(resource) if name.startswith("RLIMIT_")}
-    threads = {name: value for name, value in os.environ.items() if name.startswith("PROBE")}
-    signals = [int(signal.getsignal(number) is signal.default_int_handler)
-               for number in (signal.SIGCHLD,)]
+    probes = {name: value for name, value in os.environ.items() if name.startswith("PROBE")}
+    signals = [str(signal.getsignal(number)) for number in (signal.SIGCHLD, signal.SIGPIPE)]
     print(json.dumps({
-        "folder": os.getcwd(), "umask": umask, "limits": limits, "environment": threads,
+        "folder": os.getcwd(), "umask": umask, "limits": limits, "environment": probes,
         "cores": sorted(os.sched_getaffinity(0)), "input": sys.stdin.read(), "signals": signals,
         "path": sys.path[1:3],
     }), file=sys.stderr, flush=True)
@@ -76,17 +75,16 @@ def fork_server(checkout: Checkout) -> Iterator[dict[str, str]]:
             server.wait()
 
 
-def servers() -> list[psutil.Process]:
-    """Return the fork servers that this process has started."""
-    found = psutil.Process().children()
+def servers(pid: int | None = None) -> list[psutil.Process]:
+    """Return the fork servers that a process has started; this one by default."""
+    found = psutil.Process(pid).children()
     return [p for p in found if not ended(p) and "assay.jobs.forkserver" in p.cmdline()]
 
 
 def job(checkout: Checkout, output: str, **changes: object) -> list[str]:
     """Return the command line of a job, as the Snakefile starts it."""
-    _, flag, stage, *rest = command(
-        checkout, only(checkout, "finetune/scratch_few/seed0-*"), output, **changes
-    )
+    run = only(checkout, "finetune/scratch_few/seed0-*")
+    _, flag, stage, *rest = command(checkout, run, output, **changes)
     return [sys.executable, flag, "assay.jobs.launch", stage.removeprefix("assay."), *rest]
 
 
@@ -111,8 +109,7 @@ def ended(process: psutil.Process) -> bool:
 
 
 def long_job(checkout: Checkout) -> list[str]:
-    changes = {"steps": 20000, "validate_every_steps": 10000}
-    words = job(checkout, "elsewhere/seed0", **changes)
+    words = job(checkout, "elsewhere/seed0", steps=20000, validate_every_steps=10000)
     return [*words, "--execution", '{"checkpoint_seconds": 0.1}']
 
 
@@ -149,6 +146,7 @@ def _peculiar() -> None:
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
 
 
+@pytest.mark.slow
 def test_failures_have_the_same_exit_code_and_message(copy: Checkout) -> None:
     (copy.folder / "src/assay/models/broken.py").write_text('"""Broken."""\n\nimport nothing\n')
     found = {}
@@ -165,6 +163,7 @@ def test_failures_have_the_same_exit_code_and_message(copy: Checkout) -> None:
     assert found["forked"][0] == ExitCode.CODE
 
 
+@pytest.mark.slow
 def test_too_little_memory_is_the_same_error_in_a_forked_job(copy: Checkout) -> None:
     model = {"name": "cnn", "width": 4096, "features": 4096}
     with fork_server(copy) as forking:
@@ -177,6 +176,7 @@ def test_too_little_memory_is_the_same_error_in_a_forked_job(copy: Checkout) -> 
     assert "lower batch_size (now 50) or the model's size" in process.stderr
 
 
+@pytest.mark.slow
 def test_a_killed_proxy_ends_the_forked_process_and_the_other_way_round(copy: Checkout) -> None:
     with fork_server(copy) as forking:
         process = begin(copy, forking, long_job(copy))
@@ -202,29 +202,30 @@ def test_a_signal_reaches_the_forked_job(copy: Checkout, number: signal.Signals)
         assert f"stopped: received {number.name}" in error
 
 
+@pytest.mark.slow
 def test_a_job_outlives_its_fork_server_and_the_next_job_starts_by_itself(copy: Checkout) -> None:
     with fork_server(copy) as forking:
         words = job(copy, "elsewhere/seed0", steps=600, validate_every_steps=300)
         process = begin(copy, forking, [*words, "--execution", '{"checkpoint_seconds": 0}'])
         until(lambda: saved(copy))
-        [server] = servers()
-        server.kill()
+        servers()[0].kill()
         _, error = process.communicate(timeout=600)
         assert process.returncode == 0, error
         again = begin(copy, forking, job(copy, "elsewhere/again"))
         assert again.wait(600) == 0
 
 
+@pytest.mark.slow
 def test_the_fork_server_ends_with_its_workflow(long: Checkout) -> None:
     process = start(long, 2)
     until(lambda: checkpoint(long))
-    found = psutil.Process(process.pid).children()
-    [server] = [child for child in found if "assay.jobs.forkserver" in child.cmdline()]
+    [server] = servers(process.pid)
     process.kill()
     process.wait()
     until(lambda: ended(server))
 
 
+@pytest.mark.slow
 def test_studies_with_and_without_a_fork_server_have_the_same_bytes(
     finished: Checkout, tmp_path_factory: pytest.TempPathFactory
 ) -> None:
@@ -237,13 +238,13 @@ def test_studies_with_and_without_a_fork_server_have_the_same_bytes(
     assert len(names) > 15 and [name for name in names if alone[name] != forked[name]] == []
 
 
+@pytest.mark.slow
 def test_a_workflow_completes_when_its_fork_server_is_killed(long: Checkout) -> None:
     study = long_study()
     study["seeds"] = [0, 1]
     long.write_study(study)
     process = start(long, 2)
     until(lambda: checkpoint(long))
-    found = psutil.Process(process.pid).children()
-    [server] = [child for child in found if "assay.jobs.forkserver" in child.cmdline()]
+    [server] = servers(process.pid)
     server.kill()
     assert process.wait(600) == 0, (long.folder / "terminal.txt").read_text()

@@ -114,6 +114,7 @@ def images(checkout: Checkout) -> Path:
     return checkout.folder / "pictures"
 
 
+@pytest.mark.slow
 def test_a_folder_of_images_can_be_studied_and_a_new_image_reruns_everything(
     checkout: Checkout,
 ) -> None:
@@ -156,6 +157,7 @@ def prepare():
 """
 
 
+@pytest.mark.slow
 def test_temporary_files_of_a_killed_job_are_no_files_of_the_run(checkout: Checkout) -> None:
     (checkout.folder / "src/assay/datasets/deadly.py").write_text(DEADLY)
     found = checkout.study()
@@ -210,6 +212,7 @@ def test_every_annotation_of_a_path_is_recognised(annotation: str) -> None:
     assert (NoneType in get_args(found.type)) == nullable
 
 
+@pytest.mark.slow
 def test_a_file_argument_of_a_users_class_counts_for_its_runs(checkout: Checkout) -> None:
     study = own_study(checkout, "str | Path")
     for change in (
