@@ -85,6 +85,7 @@ def test_the_studies_of_the_project_can_run() -> None:
         assert loading.read(path).experiments
 
 
+@pytest.mark.slow
 @settings(max_examples=300, deadline=None)
 @given(data=st.data())
 def test_a_study_with_any_content_is_read_or_refused(tmp_path_factory, data) -> None:
