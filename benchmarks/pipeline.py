@@ -33,6 +33,7 @@ PROJECT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(PROJECT / "src"))
 
 import written  # noqa: E402
+import yaml  # noqa: E402
 
 from assay.study import loading  # noqa: E402
 from assay.study.plan import Plan, Run  # noqa: E402
@@ -165,10 +166,12 @@ def hydra(cores: int) -> tuple[float, float]:
     """Two multiruns in an empty folder. Returns their wall seconds and the mean accuracy."""
     chosen = loading.read(PROJECT / "config.yaml")
     command = [sys.executable, str(PROJECT / "benchmarks/hydra_study/train.py")]
-    command += ["--config-dir", str(PROJECT), "--multirun", "study.device=cpu"]
+    command += ["--config-dir", "study", "--multirun", "study.device=cpu"]
     command += [f"hydra.launcher.n_jobs={cores}", f"seed={','.join(map(str, chosen.seeds))}"]
     stages = {"pretrain": chosen.pretrain, "finetune": chosen.experiments}
     with tempfile.TemporaryDirectory() as name:
+        Path(name, "study").mkdir()
+        Path(name, "study", "config.yaml").write_text(yaml.safe_dump(chosen.to_dict()))
         begun = time.perf_counter()
         for stage, runs in stages.items():
             sweep = [*command, f"stage={stage}", f"run={','.join(runs)}"]

@@ -1,8 +1,9 @@
 """The study as a Hydra application of the form that Lightning projects commonly have.
 
-Usage: python train.py --config-dir <project> --multirun stage=pretrain run=self_supervised seed=0,1
-and then with stage=finetune and the experiments' names; `benchmarks/pipeline.py` does so. Each run
-leaves a folder with its configuration, log, history, best checkpoint and metrics.
+Usage: python train.py --config-dir <study> --multirun stage=pretrain run=self_supervised seed=0,1
+and then with stage=finetune and the experiments' names, where <study> holds a completed study in
+config.yaml; `benchmarks/pipeline.py` does so. Each run leaves a folder with its configuration, log,
+history, best checkpoint and metrics.
 """
 
 import json

@@ -11,7 +11,7 @@ CASES: dict[str, tuple[Edits, str]] = {
     "list for a plug-in": ({"model": ["cnn"]}, "model: ['cnn'] is not a mapping"),
     "number for the name of a plug-in": ({"model/name": 5}, "5 is not the name of a model"),
     "a setting of another plug-in": (
-        {"prepare/dataset/pixels": 8},
+        {"prepare/dataset": {"name": "digits", "pixels": 8}},
         "dataset digits has no such setting",
     ),
     "a tokenizer with a source and a name": (
@@ -23,7 +23,7 @@ CASES: dict[str, tuple[Edits, str]] = {
         "prepare.tokenizer.from: 1 is not the name of data",
     ),
     "negative size": ({"model/width": -3}, "it must be more than 0"),
-    "unknown data set": ({"prepare/dataset/name": "digit"}, "did you mean digits?"),
+    "unknown data set": ({"prepare/dataset": "digit"}, "did you mean digits?"),
     "unknown model": ({"model/name": "cn"}, "did you mean cnn?"),
     "unknown objective": ({"finetune/objective/name": "clasification"}, "mean classification?"),
     "unknown setting of a model": (
@@ -80,7 +80,7 @@ CASES: dict[str, tuple[Edits, str]] = {
     ),
     "a network within a model that is one": ({"model/name": "cnn:small"}, "write cnn"),
     "a library without a network": ({"model": {"name": "timm"}}, "write timm: and the name"),
-    "a part of a data set": ({"prepare/dataset/name": "digits:three"}, "is a file in"),
+    "a part of a data set": ({"prepare/dataset": "digits:three"}, "is a file in"),
     "a part of an objective": ({"finetune/objective/name": "classification:mine"}, "is a file in"),
 }
 
