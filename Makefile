@@ -1,23 +1,23 @@
-# `make report` and `make test` set up what they need by themselves, when they need it.
+# `make report` and `make test` install what they need when they need it.
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
 
-# The first Python that fits; inside an environment (perhaps the one to be replaced) its base.
+# The first Python of a supported version; for a virtual environment, the Python it was made from.
 PYTHON ?= python3 python3.13 python3.12 python3.11
 find_base := "import sys; print(getattr(sys, '_base_executable', sys.executable)); \
   sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 13))"
 BASE := $(shell for p in $(PYTHON); do \
   base=$$("$$p" -c $(find_base) 2> /dev/null) && { echo "$$base"; break; }; done)
 
-# The environment is made anew when what it holds, where it stands or its Python changes; times of
-# files do not count. An installation that was broken off leaves no stamp.
+# .venv is installed again when its packages, its folder or its Python change, whatever the times of
+# files are. An interrupted installation leaves no stamp.
 STAMP := .venv/installed-$(shell { cat requirements.lock requirements-torch.lock pyproject.toml; \
   pwd -P; "$(BASE)" --version; } 2> /dev/null | cksum | cut -d ' ' -f 1)
 INSIDE := PATH="$$PWD/.venv/bin:$$PATH"
 SECONDS ?= 60
-# The plugin for clusters, beside the packages of the environment: each snakemake that finds it pays.
+# The plugin for clusters, in a folder of its own: every snakemake that finds it starts more slowly.
 PLUGIN := .venv/slurm-$(shell cksum < requirements-slurm.lock | cut -d ' ' -f 1)
-# Other people's models, beside them too: a training that finds transformers begins a second later.
+# timm and transformers, likewise: a training that finds transformers starts a second later.
 EXTRAS := .venv/extras-$(shell cksum < requirements-extras.lock | cut -d ' ' -f 1)
 OF_STUDY := $(if $(STUDY),--study "$(STUDY)")
 
@@ -50,7 +50,7 @@ test: environment ## run the fast tests; ARGUMENTS goes to pytest
 test-all: environment ## run all tests; ARGUMENTS goes to pytest
 	@$(INSIDE) python -m pytest -n auto $(ARGUMENTS)
 
-test-slurm: environment $(PLUGIN) ## run a study on a SLURM of one node, made and stopped here; needs root and apt
+test-slurm: environment $(PLUGIN) ## run a study on a temporary SLURM of one node; needs root and apt
 	@$(INSIDE) PYTHONPATH="$$PWD/$(PLUGIN):src:tests" python -m support.slurm $(ARGUMENTS)
 
 test-extras: environment $(EXTRAS) ## run the tests of models of timm and transformers
@@ -84,7 +84,7 @@ lock: ## pin the newest packages that pyproject.toml admits; needs uv
 	  $$(sed -n 's/^\([a-z0-9._-]*\)==.*/--no-emit-package \1/p' requirements.lock) \
 	  --output-file requirements-extras.lock > /dev/null
 
-# torch and what only its CUDA build needs are left to the step that installs torch.
+# torch and the packages of its CUDA build are installed in a separate step.
 UNLOCKED := $(foreach package,torch triton cuda-bindings cuda-pathfinder cuda-toolkit \
   nvidia-cublas nvidia-cuda-cupti nvidia-cuda-nvrtc nvidia-cuda-runtime nvidia-cudnn-cu13 \
   nvidia-cufft nvidia-cufile nvidia-curand nvidia-cusolver nvidia-cusparse nvidia-cusparselt-cu13 \
