@@ -98,9 +98,9 @@ def test_page_latex_and_numbers_show_the_same(finished: Checkout) -> None:
     for row in read(folder / "summary.csv"):
         limits = [float(row[f"accuracy_{part}"]) for part in ("mean", "low", "high")]
         mean, _, _ = shown = [formatting.score("accuracy", number) for number in limits]
-        cell = f"{mean} ({shown[1].rstrip('%')} to {shown[2].rstrip('%')})"
-        assert cell in page
-        assert latex.escape(cell) in table
+        limits = f"({shown[1].rstrip('%')} to {shown[2].rstrip('%')})"
+        assert f'<span>{mean} <span class="note">{limits}</span></span>' in page
+        assert latex.escape(f"{mean} {limits}") in table
         command = latex.command(f"{row['experiment']}_accuracy_mean")
         assert f"\\{command}}}{{{latex.escape(mean)}}}" in numbers
         memory = latex.command(f"{row['experiment']}_peak_memory_bytes")

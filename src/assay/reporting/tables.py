@@ -3,6 +3,7 @@
 import json
 import math
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
 import pandas as pd
@@ -40,12 +41,12 @@ class Tables:
         """The metric that the report compares, such as `accuracy`."""
         return self.study.report.metric
 
-    @property
+    @cached_property
     def score(self) -> str:
         """The column of that metric in results and summary."""
         return measures.score(self.study.report).name
 
-    @property
+    @cached_property
     def complete(self) -> pd.DataFrame:
         """The results of which every run is complete."""
         return self.results[self.results["status"] == "complete"]
