@@ -21,7 +21,7 @@ PLUGIN := .venv/slurm-$(shell cksum < requirements-slurm.lock | cut -d ' ' -f 1)
 EXTRAS := .venv/extras-$(shell cksum < requirements-extras.lock | cut -d ' ' -f 1)
 OF_STUDY := $(if $(STUDY),--study "$(STUDY)")
 
-.PHONY: help report plan explain verify adopt store test test-all test-slurm test-extras extras slurm fuzz reference lint lock environment clean-environment
+.PHONY: help report plan explain verify adopt store test test-all test-slurm test-extras extras slurm fuzz reference screenshot lint lock environment clean-environment
 
 help: ## show this list
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' Makefile | expand -t 20
@@ -61,6 +61,22 @@ fuzz: environment ## kill the default study at random for SECONDS, and compare i
 
 reference: environment ## write docs/reference.md and the JSON schema of studies from the code
 	@$(INSIDE) python -m assay.study.reference
+
+# Of the page the picture shows the top and two figures, and leaves out what is between them.
+SHOWN := h1, .answer, .scroll:not(.scroll ~ .scroll), .figures
+HIDDEN := main > :not($(SHOWN)), figure:nth-child(n+3) { display: none }
+CROP := from PIL import Image, ImageChops as c; i = Image.open("docs/report.png").convert("RGB"); \
+  b = c.difference(i, Image.new("RGB", i.size, i.getpixel((0, 0)))).getbbox(); \
+  i.crop((0, 0, i.width, b[3] + 36)).quantize(256, 2).save("docs/report.png", optimize=True)
+
+screenshot: environment ## draw the report of the default study as docs/report.png; needs chromium
+	@command -v chromium > /dev/null || { echo "chromium was not found: apt-get install chromium" >&2; exit 1; }
+	@test -f reports/digits/index.html || { echo "there is no reports/digits: make report" >&2; exit 1; }
+	@sed 's|</head>|<style>$(HIDDEN)</style></head>|' reports/digits/index.html > docs/report.html
+	@chromium --headless --no-sandbox --hide-scrollbars --force-device-scale-factor=1.4 \
+	  --window-size=1200,1600 --screenshot=docs/report.png "file://$$PWD/docs/report.html" 2> /dev/null
+	@rm docs/report.html
+	@$(INSIDE) python -c '$(CROP)'
 
 lint: environment ## check the style of the code and of the workflow
 	@$(INSIDE) ruff check .

@@ -1,11 +1,10 @@
-"""Time and memory of planning, of having nothing to do, and of a report, for 100 to 10,000 runs.
+"""Time and memory of a plan, of a workflow with nothing to do, and of a report, by number of runs.
 
 Usage: python benchmarks/scale.py [sizes]; writes benchmarks/results/scale.csv and scale.svg.
 
-The rivals are Snakemake itself, in the same run: with as many jobs of a file each, and with as many
-jobs that read, leave and log as many files as ours do, without any code of ours. All their jobs do
-nothing. Of our runs the first seed's are made for real; the others are copies of them under their
-own digests.
+The baselines are Snakemake itself, with as many jobs of one file each, and with as many jobs that
+read, write and log as many files as those of Assay. Their jobs do nothing. The runs of the first
+seed are real; those of the other seeds are copies under their own hashes.
 """
 
 import os
@@ -28,7 +27,7 @@ from assay.runs import records  # noqa: E402
 from assay.study import loading  # noqa: E402
 from assay.study.plan import Plan, Run  # noqa: E402
 
-EMPTY = """
+ONE_FILE = """
 rule all:
     input: expand("r/{{stage}}/{{i}}/record.json", stage=["finetune", "evaluate"], i=range({half}))
 rule finetune:
@@ -39,7 +38,7 @@ rule evaluate:
     output: "r/evaluate/{{i}}/record.json"
     shell: "true > {{output}}"
 """
-ALIKE = """
+SAME_FILES = """
 rule all:
     input: "r/page"
 rule prepare:
@@ -68,7 +67,7 @@ rule report:
     output: "r/page"
     shell: "touch {{output}}"
 """
-LEFT = {
+WRITTEN = {
     "data": ("train", "validation", "test", "record.json"),
     "finetune": ("record.json", "weights", "history"),
     "evaluate": ("record.json", "predictions"),
@@ -78,10 +77,10 @@ SIZES = (100, 1000, 10000)
 FLOOR = "Snakemake, one file a job"
 
 
-def measured(folder: Path, repeats: int, *options: str) -> tuple[float, float]:
-    """Median wall seconds of snakemake, and the peak memory of its largest process in bytes."""
-    taken, peaks = zip(*(_once(folder, *options) for _ in range(repeats)), strict=True)
-    return statistics.median(taken), max(peaks)
+def measure(folder: Path, repeats: int, *options: str) -> tuple[float, float]:
+    """Return the median wall seconds of snakemake and the peak bytes of its largest process."""
+    seconds, peaks = zip(*(_once(folder, *options) for _ in range(repeats)), strict=True)
+    return statistics.median(seconds), max(peaks)
 
 
 def _once(folder: Path, *options: str) -> tuple[float, float]:
@@ -98,30 +97,30 @@ def _once(folder: Path, *options: str) -> tuple[float, float]:
 
 
 def checkout(folder: Path, seeds: int) -> None:
-    """The project with a study of one experiment: two runs per seed."""
+    """Copy the project with a study of one experiment: two runs per seed."""
     for part in PARTS:
         source = PROJECT / part
         copied = shutil.copytree if source.is_dir() else shutil.copy
         folder.mkdir(parents=True, exist_ok=True)
         copied(source, folder / part)
-    found = yaml.safe_load((PROJECT / "config.yaml").read_text())
-    kept = {"scratch_few": found["experiments"]["scratch_few"]}
-    found |= {"seeds": list(range(seeds)), "experiments": kept, "device": "cpu"}
-    found["finetune"] |= {"steps": 4, "validate_every_steps": 2, "warmup_steps": 1}
-    found["report"]["comparisons"] = {}
-    (folder / "config.yaml").write_text(yaml.safe_dump(found, sort_keys=False))
+    study = yaml.safe_load((PROJECT / "config.yaml").read_text())
+    experiments = {"scratch_few": study["experiments"]["scratch_few"]}
+    study |= {"seeds": list(range(seeds)), "experiments": experiments, "device": "cpu"}
+    study["finetune"] |= {"steps": 4, "validate_every_steps": 2, "warmup_steps": 1}
+    study["report"]["comparisons"] = {}
+    (folder / "config.yaml").write_text(yaml.safe_dump(study, sort_keys=False))
 
 
 def fill(folder: Path) -> None:
-    """Make the first seed's runs, and copy them for all others."""
+    """Run the first seed, and copy its runs for all others."""
     first = ["prepare/digits", "evaluate/scratch_few/seed0"]
     subprocess.run(["snakemake", "--cores", "2", *first], cwd=folder, check=True,
                    capture_output=True)  # fmt: skip
     plan = Plan(loading.read(folder / "config.yaml"))
-    made = {run.stage: run for run in plan.runs if run.seed in (None, 0)}
+    first_seed = {run.stage: run for run in plan.runs if run.seed in (None, 0)}
     for run in plan.runs:
         if run.seed:
-            _copy(folder, made[run.stage], run)
+            _copy(folder, first_seed[run.stage], run)
 
 
 def _copy(folder: Path, source: Run, run: Run) -> None:
@@ -130,40 +129,38 @@ def _copy(folder: Path, source: Run, run: Run) -> None:
     for name in record["files"]:
         os.link(folder / source.folder / name, folder / run.folder / name)
     parents = {r: {"folder": p.folder, "digest": p.digest} for r, p in run.parents.items()}
-    kept: dict[str, Any] = {k: v for k, v in record.items() if k not in ("checksum", "files")}
+    record = {k: v for k, v in record.items() if k not in ("checksum", "files")}
     records.write(
-        folder / run.folder, kept | {"seed": run.seed, "digest": run.digest, "parents": parents}
+        folder / run.folder, record | {"seed": run.seed, "digest": run.digest, "parents": parents}
     )
 
 
-def ours(folder: Path, size: int, repeats: int) -> dict[str, tuple[float, float]]:
-    """Assay, for so many runs."""
+def assay(folder: Path, size: int, repeats: int) -> dict[str, tuple[float, float]]:
+    """Measure Assay with this number of runs."""
     checkout(folder, size // 2)
-    plan = measured(folder, repeats, "-n")
+    plan = measure(folder, repeats, "-n")
     fill(folder)
-    report = measured(folder, 1)
-    return {"plan": plan, "report": report, "nothing to do": measured(folder, repeats)}
+    report = measure(folder, 1)
+    return {"plan": plan, "report": report, "nothing to do": measure(folder, repeats)}
 
 
 def floor(folder: Path, size: int, repeats: int, snakefile: str) -> dict[str, tuple[float, float]]:
-    """Snakemake with so many jobs that do nothing."""
+    """Measure Snakemake with this number of jobs that do nothing."""
     folder.mkdir(parents=True)
     (folder / "Snakefile").write_text(snakefile.format(half=size // 2))
-    plan = measured(folder, repeats, "-n")
-    places = [
-        f"{stage}/{number}" for stage in ("finetune", "evaluate") for number in range(size // 2)
-    ]
-    for place in ("data", *places):
-        path = folder / "r" / place
+    plan = measure(folder, repeats, "-n")
+    runs = [(stage, str(index)) for stage in ("finetune", "evaluate") for index in range(size // 2)]
+    for stage, *index in [("data",), *runs]:
+        path = Path(folder, "r", stage, *index)
         path.mkdir(parents=True)
-        for name in LEFT[place.split("/")[0]]:
+        for name in WRITTEN[stage]:
             (path / name).touch()
     (folder / "r" / "page").touch()
-    return {"plan": plan, "nothing to do": measured(folder, repeats)}
+    return {"plan": plan, "nothing to do": measure(folder, repeats)}
 
 
 def draw(rows: list[dict[str, Any]], path: Path) -> None:
-    """Seconds over runs, both on logarithmic scales."""
+    """Draw seconds over runs, both on logarithmic scales."""
     import pandas as pd
     import seaborn as sns
     from matplotlib.ticker import LogLocator
@@ -179,22 +176,22 @@ def draw(rows: list[dict[str, Any]], path: Path) -> None:
 
 
 def main(sizes: list[int]) -> None:
-    """Measure each size, and print a table."""
+    """Measure each number of runs and print a table."""
     rows: list[dict[str, Any]] = []
     print(f"{'runs':>6} {'task':14} {'variant':28} {'seconds':>8} {'ratio':>6} {'memory':>9}")
     for size in sizes:
         repeats = max(1, min(5, 3000 // size))
         with tempfile.TemporaryDirectory() as name:
-            found = {
-                FLOOR: floor(Path(name, "floor"), size, repeats, EMPTY),
-                "Snakemake, as many files": floor(Path(name, "alike"), size, repeats, ALIKE),
-                "Assay": ours(Path(name, "ours"), size, repeats),
+            variants = {
+                FLOOR: floor(Path(name, "floor"), size, repeats, ONE_FILE),
+                "Snakemake, as many files": floor(Path(name, "alike"), size, repeats, SAME_FILES),
+                "Assay": assay(Path(name, "assay"), size, repeats),
             }
         for task in ("plan", "nothing to do", "report"):
-            for variant, tasks in found.items():
+            for variant, tasks in variants.items():
                 if task in tasks:
                     seconds, memory = tasks[task]
-                    base = found[FLOOR].get(task, (float("nan"), 0))[0]
+                    base = variants[FLOOR].get(task, (float("nan"), 0))[0]
                     rows.append({"task": task, "variant": variant, "runs": size,
                                  "seconds": seconds, "rate": size / seconds,
                                  "ratio": base / seconds, "memory_bytes": int(memory)})  # fmt: skip

@@ -15,11 +15,11 @@ def record(peak: float, threads: int = 1, seconds: float = 2.0) -> dict:
 
 
 def test_mfu_is_relative_to_the_best_peak_of_any_run_under_equal_conditions() -> None:
-    slowed, undisturbed = record(50.0), record(100.0)
-    peaks = costs.peaks([slowed, undisturbed, record(900.0, threads=4)])
+    slowed, unslowed = record(50.0), record(100.0)
+    peaks = costs.peaks([slowed, unslowed, record(900.0, threads=4)])
     history = [{"samples": 8.0}]
     assert costs.mfu(slowed, history, peaks) == pytest.approx(0.4)
-    assert costs.mfu(undisturbed, history, peaks) == pytest.approx(0.4)
+    assert costs.mfu(unslowed, history, peaks) == pytest.approx(0.4)
 
 
 def test_a_run_without_gpus_costs_its_cores_while_it_does_not_wait() -> None:

@@ -48,7 +48,7 @@ def read(path: Path) -> list[dict[str, str]]:
 
 def recomputed(checkout: Checkout) -> dict[str, dict[int, dict[str, float]]]:
     """Accuracy from the predictions and seconds from the ledgers, by experiment and seed."""
-    found: dict[str, dict[int, dict[str, float]]] = {}
+    values: dict[str, dict[int, dict[str, float]]] = {}
     for path in (checkout.folder / "results/evaluate").glob("*/*/record.json"):
         record = json.loads(path.read_text())
         rows = read(path.parent / "predictions.csv")
@@ -61,9 +61,9 @@ def recomputed(checkout: Checkout) -> dict[str, dict[int, dict[str, float]]]:
             start = checkout.folder / trained["parents"]["weights"]["folder"] / "record.json"
             start_seconds = json.loads(start.read_text())["seconds"]
             seconds += start_seconds["train"] + start_seconds["data_wait"]
-        values = {"accuracy": right, "training_seconds": seconds}
-        found.setdefault(record["name"], {})[record["seed"]] = values
-    return found
+        result = {"accuracy": right, "training_seconds": seconds}
+        values.setdefault(record["name"], {})[record["seed"]] = result
+    return values
 
 
 def test_results_and_summary_agree_with_the_runs(finished: Checkout) -> None:

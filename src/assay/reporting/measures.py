@@ -152,7 +152,7 @@ def _seeds(row: Row) -> str:
 
 
 def _verdict(row: Row) -> str:
-    return "one seed tells nothing" if row["n"] == 1 else VERDICTS[row["verdict"]]
+    return "not testable with one seed" if row["n"] == 1 else VERDICTS[row["verdict"]]
 
 
 def _extra(row: Row) -> str:
