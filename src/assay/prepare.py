@@ -84,23 +84,28 @@ def _completed(info: DataInfo, splits: Splits, name: str) -> DataInfo:
     if set(splits) != set(artifacts.SPLITS):
         what = f"prepare() must return the splits {artifacts.SPLITS}, not {tuple(splits)}"
         raise JobError(f"{where}: {what}", ExitCode.DATA)
-    info |= _checked(info, "examples", {key: _length(each) for key, each in splits.items()}, where)
+    info = _checked(info, "examples", {key: _length(each) for key, each in splits.items()}, where)
     if empty := [split for split, count in info.examples.items() if not count]:
         raise JobError(f"{name}: the {empty[0]} split is empty: give it more data", ExitCode.DATA)
     if "label" in splits["train"]:
-        fewest = int(np.bincount(splits["train"]["label"], minlength=info.classes or 0).min())
-        info |= _checked(info, "labels_per_class", fewest, where)
+        needed = ["classes", "max_length"] if info.is_text else ["classes"]
+        if missing := [key for key in needed if getattr(info, key) is None]:
+            what = f"prepare() returned labels, which need {' and '.join(missing)}"
+            raise JobError(f"{where}: {what}: set them in INFO", ExitCode.DATA)
+        fewest = int(np.bincount(splits["train"]["label"], minlength=info.classes).min())
+        info = _checked(info, "labels_per_class", fewest, where)
     if "image" in splits["train"]:
         info |= {"shape": splits["train"]["image"].shape[1:]}
     return info if info.title else info | {"title": name}
 
 
-def _checked(info: DataInfo, key: str, value: Any, where: str) -> dict[str, Any]:
+def _checked(info: DataInfo, key: str, value: Any, where: str) -> DataInfo:
+    """Return the info with a value, unless it states another."""
     stated = getattr(info, key)
     if stated and stated != value:
         what = f"INFO has {key}={stated}, but the data that prepare() returned has {value}"
         raise JobError(f"{where}: {what}: correct INFO or prepare()", ExitCode.DATA)
-    return {key: value}
+    return info | {key: value}
 
 
 def _length(fields: dict[str, Any]) -> int:

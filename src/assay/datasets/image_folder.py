@@ -48,7 +48,7 @@ def prepare(
     `valid`, `val` and capital letters work as well.)
 
     Args:
-        folder: the folder.
+        folder: the folder with the subfolders.
         pixels: height and width to which images are resized.
         colour: whether images are RGB or grey.
         crop: `center` scales the shorter side to `pixels` and crops both ends of the longer side;

@@ -33,7 +33,7 @@ def prepare(
     """Read texts with labels.
 
     Args:
-        file: the table, as in `text_tables.read`.
+        file: the table, in UTF-8: .csv, .tsv, .jsonl or .ndjson.
         text: the column with the texts.
         label: the column with the classes.
         max_length: number of tokens to which a text is truncated or padded.

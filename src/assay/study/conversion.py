@@ -46,9 +46,10 @@ CLASSES = {
 }
 MODULES = {  # package -> the modules that moved into it; old=new where the name changed too
     "commands": "accept=adopt commands=cli rehearse=preflight replay store verify why=explain",
-    "data": "archives division=splitting downloads holdout hub=hub_files hub_tables=hub_datasets "
+    "data": "division=splitting downloads holdout=splitting hub=hub_files hub_tables=hub_datasets "
     "idx labelled=labelled_images pictures=image_decoding splits=split_files text_labels="
-    "labelled_texts text_tables texts=tokenized_splits tokens=tokenization vocabularies",
+    "labelled_texts text_tables texts=tokenized_splits tokens=tokenization "
+    "vocabularies=tokenization",
     "devices": "cores=cpu devices=gpus energy leases meters=telemetry",
     "jobs": "job start=launch warm=forkserver",
     "nn": "augmentations own=user_modules resizing=weight_resizing",
