@@ -16,7 +16,7 @@ def fetch(name: str, repository: str, revision: str | None, patterns: Sequence[s
     Args:
         name: of the model in the study, for messages.
         repository: such as `timm/resnet18.a1_in1k`.
-        revision: a commit; the weights of a branch can change, and those of a run must not.
+        revision: a commit; a branch can change, and a run must not.
         patterns: which files, such as `*.safetensors`.
 
     Returns:
@@ -56,5 +56,5 @@ def _newest(repository: str) -> str:
     try:
         commit = HfApi().model_info(repository, timeout=TIMEOUT_SECONDS).sha
     except Exception:  # without a network: errors of whichever HTTP client the library uses
-        return f"write that of {repository} on the hub whose weights you want"
+        return f"take it from the history of {repository} on the hub"
     return f"the newest of {repository} is {commit}; write `revision: {commit}`"

@@ -65,7 +65,7 @@ def split_examples(
 def _split_class(
     counts: Counter[bytes], fractions: Mapping[str, float], assigned: dict[bytes, str]
 ) -> None:
-    """Add the keys of a class to `assigned`, which has those of the classes before it."""
+    """Add the keys of a class to `assigned`, which has the keys of earlier classes."""
     targets = {split: max(1, round(part * counts.total())) for split, part in fractions.items()}
     sizes = Counter(dict.fromkeys(targets, 0))
     for key in counts.keys() & assigned.keys():

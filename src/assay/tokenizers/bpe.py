@@ -27,7 +27,7 @@ def train(texts: Iterable[str], *, vocab_size: Annotated[int, Ge(258)] = 4096) -
         A lossless tokenizer.
 
     Raises:
-        JobError: the texts are too short for so many tokens.
+        JobError: the texts are too short for that many tokens.
     """
     tokenizer = Tokenizer(models.BPE())
     tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
