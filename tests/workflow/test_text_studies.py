@@ -58,7 +58,7 @@ def study() -> dict:
                 "dataset": {"name": "text_files", "files": "broad", **files},
                 "tokenizer": {"name": "bpe", "vocab_size": 270},
             },
-            "table": {"dataset": table, "tokenizer": {"of": "broad"}},
+            "table": {"dataset": table, "tokenizer": {"from": "broad"}},
         },
     }
     found["pretrain"] = {
