@@ -10,9 +10,13 @@ from pathlib import Path
 os.environ["OMP_NUM_THREADS"] = "1"  # of torch here: tests run side by side, and threads would spin
 
 import pytest
+from hypothesis import settings
 from support import fake_nvml
 from support.checkout import Checkout, once, tiny_study
 from support.workflows import BUSY, long_study
+
+settings.register_profile("no deadline", deadline=None)  # other processes may slow tests down
+settings.load_profile("no deadline")
 
 
 @pytest.fixture

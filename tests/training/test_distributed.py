@@ -1,10 +1,10 @@
 """Trainings on several devices: here processes on a CPU, which communicate over gloo."""
 
+import contextlib
 import itertools
 import os
 import signal
 import subprocess
-import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -17,6 +17,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from safetensors.torch import load_file
 from support.checkout import Checkout
+from support.leases import around
 from support.modules import fitted, of_one
 from support.trainings import (
     attempt,
@@ -57,7 +58,7 @@ def reason(folder: Path) -> str:
     return records.read_failure(folder)["reason"]
 
 
-@settings(deadline=None, max_examples=40)
+@settings(max_examples=40)
 @given(
     count=st.integers(4, 40), share=st.integers(1, 9), devices=st.integers(1, 4),
     number=st.integers(0, 30), per_interval=st.integers(1, 5),
@@ -232,7 +233,7 @@ def test_no_process_survives_the_training(end: str, tmp_path: Path) -> None:
 
 
 def is_alive(pid: int) -> bool:
-    with suppress(psutil.NoSuchProcess):
+    with contextlib.suppress(psutil.NoSuchProcess):
         return psutil.Process(pid).status() != psutil.STATUS_ZOMBIE
     return False
 
@@ -280,13 +281,13 @@ def test_more_devices_than_gpus_are_refused_before_the_first_job(
     checkout: Checkout, fake_gpus: Callable
 ) -> None:
     checkout.write_study(checkout.study() | {"device": "gpu", "devices": 2})
-    path = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])
     gpus = fake_gpus(count=2, mig=False)
     gpus[0].divide(3)  # whose parts cannot work together
     gpus.save()
+    environment = around(checkout.folder.parent, PATH=checkout.environment["PATH"])
     done = subprocess.run(
         ["snakemake", "--cores", "2"], cwd=checkout.folder, capture_output=True, text=True,
-        env={**os.environ, "PATH": path, **gpus.environment},
+        env={**environment, **gpus.environment},
     )  # fmt: skip
     assert "a training takes 2 GPUs (devices), and 1 can be used here" in done.stderr
     assert not (checkout.folder / "results").exists()

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from safetensors.torch import load_file
 from support.modules import Tied, fitted
@@ -27,7 +27,6 @@ from assay.training import batches, flops, rng
 HARDWARE = TrainingSettings(model={}, objective={}, steps=1, device="cpu")
 
 
-@settings(deadline=None)
 @given(
     count=st.integers(1, 40), size=st.integers(1, 40), seed=st.integers(0, 2**32 - 1),
     intervals=st.integers(1, 4), per_interval=st.integers(1, 5),
@@ -43,7 +42,6 @@ def test_batches_are_full_and_every_epoch_holds_each_example_once(
         assert sorted(stream[start : start + count]) == list(range(count))
 
 
-@settings(deadline=None)
 @given(count=st.integers(1, 40), size=st.integers(1, 9), number=st.integers(0, 50))
 def test_a_batch_is_a_function_of_seed_and_number_alone(count: int, size: int, number: int) -> None:
     data = {"x": torch.arange(count)}

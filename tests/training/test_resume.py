@@ -39,7 +39,7 @@ MOMENTS = st.one_of(
 
 
 @pytest.mark.slow
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 @given(
     count=st.integers(6, 40), batch=st.integers(3, 12), intervals=st.integers(1, 4),
     steps=st.integers(1, 5), seed=st.integers(0, 2**32 - 1),
