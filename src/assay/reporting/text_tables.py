@@ -60,7 +60,9 @@ def _results(tables: Tables) -> pd.DataFrame:
         return row["reason"] if column.name == tables.score else UNKNOWN
 
     rows = tables.results.to_dict("records")
-    table = tables.results[["experiment", "seed"]].set_axis(["Experiment", "Seed"], axis=1)
+    table = (
+        tables.results[["experiment", "seed"]].astype(str).set_axis(["Experiment", "Seed"], axis=1)
+    )
     table = table.assign(**{c.heading: [cell(c, row) for row in rows] for c in shown})
     return table.assign(Folder=tables.results["evaluate_folder"])
 
