@@ -15,8 +15,7 @@ rule all:
     """Write the report of the study, and run all that it shows."""
     default_target: True
     input:
-        rules.report.output,
-        deleted_files(),
+        [*rules.report.output, *planning.deleted_files(PLAN)],
 
 
 onstart:
@@ -28,5 +27,4 @@ onsuccess:
 
 
 onerror:
-    if not COMMAND.targets:
-        hooks.write_partial_report(PLAN, STUDY_JSON)
+    hooks.write_partial_report(PLAN, COMMAND)

@@ -37,6 +37,7 @@ TYPED = {
         ["--config", "seeds=[1,2]", "study=digits"],
         {"pretrain": 1, "finetune": 3, "evaluate": 3, "report": 1},
     ),
+    "--config that changes no result": (["--config", "execution={progress_seconds: 3}"], {}),
     "two --configfile": (
         ["--configfile", "config.yaml", "seeds.yaml"],
         {"pretrain": 1, "finetune": 3, "evaluate": 3, "report": 1},

@@ -23,15 +23,6 @@ rule prepare:
         mem_mb=4000,
         runtime=60,
     params:
-        settings=settings("prepare"),
-        parents=parents("prepare"),
-        execution=execution,
+        arguments=arguments("prepare"),
     shell:
-        r"""
-        exec python -m assay.jobs.launch prepare \
-            --settings {params.settings:q} \
-            --digest {wildcards.digest} \
-            --output results/prepare/{wildcards.name}/{wildcards.digest} \
-            --execution {params.execution:q} \
-            {params.parents} >{log:q} 2>&1
-        """
+        "exec python -m assay.jobs.launch prepare {params.arguments} > {log:q} 2>&1"

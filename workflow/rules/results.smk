@@ -21,9 +21,7 @@ use rule pretrain as evaluate with:
         runtime=120,
     params:
         stage="evaluate",
-        settings=settings("evaluate"),
-        parents=parents("evaluate"),
-        execution=execution,
+        arguments=arguments("evaluate"),
 
 
 rule report:
@@ -71,11 +69,6 @@ rule report:
     params:
         settings=STUDY_JSON,
         digest=PLAN.digest,
-        folder=PLAN.folder,
     shell:
-        r"""
-        exec python -m assay.jobs.launch report \
-            --settings {params.settings:q} \
-            --digest {params.digest} \
-            --output {params.folder} >{log:q} 2>&1
-        """
+        "exec python -m assay.jobs.launch report --settings {params.settings:q}"
+        f" --digest {{params.digest}} --output {PLAN.folder} > {{log:q}} 2>&1"

@@ -24,19 +24,9 @@ rule pretrain:
         runtime=1440,
     params:
         stage="pretrain",
-        settings=settings("pretrain"),
-        parents=parents("pretrain"),
-        execution=execution,
+        arguments=arguments("pretrain"),
     shell:
-        r"""
-        exec python -m assay.jobs.launch {params.stage} \
-            --settings {params.settings:q} \
-            --seed {wildcards.seed} \
-            --digest {wildcards.digest} \
-            --output results/{params.stage}/{wildcards.name}/seed{wildcards.seed}-{wildcards.digest} \
-            --execution {params.execution:q} \
-            {params.parents} >{log:q} 2>&1
-        """
+        "exec python -m assay.jobs.launch {params.stage} {params.arguments} > {log:q} 2>&1"
 
 
 use rule pretrain as finetune with:
@@ -59,6 +49,4 @@ use rule pretrain as finetune with:
     priority: 1
     params:
         stage="finetune",
-        settings=settings("finetune"),
-        parents=parents("finetune"),
-        execution=execution,
+        arguments=arguments("finetune"),

@@ -13,8 +13,9 @@ from snakemake.logging import logger
 
 from assay.commands import preflight
 from assay.jobs import forkserver, launch
-from assay.runs import locks, records, supervision
+from assay.runs import identity, locks, records, supervision
 from assay.study.plan import LINKS, Plan
+from assay.workflow.command_line import CommandLine
 
 TORCH_STAGES = ("pretrain", "finetune", "evaluate")
 HELD: list[IO[str]] = []  # the lock of this folder, held until this process ends
@@ -124,14 +125,12 @@ def delete_resume_folders(plan: Plan) -> None:
             shutil.rmtree(folder / records.RESUME, ignore_errors=True)
 
 
-def write_partial_report(plan: Plan, settings: str) -> None:
-    """After a failure, write a report of the runs that are complete and why the others are not.
-
-    Args:
-        settings: the study as JSON.
-    """
-    command = [sys.executable, "-m", "assay.report", "--settings", settings]
-    command += ["--output", plan.folder, "--partial", "true"]
-    done = subprocess.run(command, env={**os.environ, supervision.PARENT: ""}, capture_output=True)
+def write_partial_report(plan: Plan, command: CommandLine) -> None:
+    """After a failure, report the runs that are complete and why the others are not."""
+    if command.targets:
+        return
+    words = [sys.executable, "-m", "assay.report", "--settings", identity.canonical(plan.study)]
+    words += ["--output", plan.folder, "--partial", "true"]
+    done = subprocess.run(words, env={**os.environ, supervision.PARENT: ""}, capture_output=True)
     if done.returncode == 0 and Path(plan.folder, "index.html").exists():
         logger.error(f"The report of what is complete is {plan.folder}/index.html")

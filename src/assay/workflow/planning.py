@@ -1,6 +1,7 @@
 """From a command line to the plan of its study, and which of its runs Snakemake will start."""
 
 import os
+import shlex
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -9,9 +10,9 @@ from snakemake.common.configfile import load_configfile
 from snakemake.utils import update_config
 
 from assay.commands import explain, reasons
-from assay.runs import identity
+from assay.runs import identity, records
 from assay.study import loading
-from assay.study.plan import STAGES, Plan
+from assay.study.plan import STAGES, Plan, Run
 from assay.workflow import targets
 from assay.workflow.command_line import CommandLine
 
@@ -71,3 +72,24 @@ def counts(plan: Plan, folders: Iterable[str]) -> dict[str, int]:
     for folder in folders:
         found[plan.by_folder[folder].stage] += 1
     return {stage: count for stage, count in found.items() if count}
+
+
+def arguments(run: Run, execution: str) -> str:
+    """Return the arguments of a run's command, one a line of the shell.
+
+    Args:
+        execution: how jobs are executed, as JSON.
+    """
+    values = {"settings": run.settings_json, "seed": run.seed}
+    values |= {role: parent.folder for role, parent in run.parents.items()}
+    values |= {"digest": run.digest, "output": run.folder, "execution": execution}
+    given = ((name, str(value)) for name, value in values.items() if value is not None)
+    return " \\\n  ".join(f"--{name} {shlex.quote(value)}" for name, value in given)
+
+
+def deleted_files(plan: Plan) -> list[str]:
+    """Return the missing files of runs that a complete report shows: it would not ask for them."""
+    if not Path(plan.folder, records.RECORD).exists():
+        return []
+    shown = (Path(run.folder, name) for run in plan.runs for name in run.files)
+    return [str(path) for path in shown if not path.exists()]
