@@ -10,6 +10,7 @@ from support.checkout import Checkout, once, tiny_study
 
 from assay.commands import store
 
+pytestmark = pytest.mark.slow
 WORDS = ["the", "cat", "sat", "on", "a", "mat", "and", "saw", "that", "no", "dog", "there"]
 SCRIPTS = {"sea": "海 水 魚 船 波", "land": "жук лес дом поле", "sky": "🌙 ☀️ 🌧 ⭐ مطر"}
 GPT = {

@@ -19,10 +19,10 @@ def write_data(folder: Path) -> None:
     """A few small files in the places that the document names."""
     random = np.random.default_rng(0)
     for number, name in enumerate(("cats", "dogs", "horses")):
-        (folder / "pictures" / name).mkdir(parents=True)
+        (folder / "images" / name).mkdir(parents=True)
         for each in range(12):
             pixels = random.integers(0, 80, (40, 36, 3), dtype=np.uint8) + np.uint8(80 * number)
-            Image.fromarray(pixels).save(folder / "pictures" / name / f"{each}.png")
+            Image.fromarray(pixels).save(folder / "images" / name / f"{each}.png")
     (folder / "texts").mkdir()
     for each in range(30):
         words = " ".join(map(str, random.integers(0, 99, 200)))
@@ -48,11 +48,11 @@ def mine(tmp_path_factory: pytest.TempPathFactory) -> Checkout:
 @pytest.mark.parametrize("part", [{}, *PARTS], ids=lambda part: str(list(part)))
 def test_each_study_of_the_document_passes_the_checks(mine: Checkout, part: dict) -> None:
     (mine.folder / "my_study.yaml").write_text(yaml.safe_dump({**BASE, **part}))
-    code = "from pathlib import Path; from assay import study; study.read(Path('my_study.yaml'))"
-    done = mine.run("python", "-c", code)
+    done = mine.run("python", "-m", "assay", "show", "--study", "my_study.yaml")
     assert done.returncode == 0, done.stderr
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("part", PARTS[1:4], ids=lambda part: str(list(part)))
 def test_labelled_texts_and_a_users_own_classes_run_to_a_report(mine: Checkout, part: dict) -> None:
     study = {**BASE, **part}
