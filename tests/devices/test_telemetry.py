@@ -205,7 +205,7 @@ def test_stolen_time_is_a_fraction_of_the_cores_that_a_run_may_use() -> None:
         return comparability.contended({"measured": measured})
 
     assert found(0.5) == []
-    assert found(2.0) == ["10% of the cores' time went to other machines"]
+    assert found(2.0) == ["10% of the cores' time went to other virtual machines"]
 
 
 def test_foreign_processes_are_distinguished_from_jobs_of_the_same_workflow(
