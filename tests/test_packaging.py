@@ -129,6 +129,6 @@ def test_the_lock_leaves_torch_and_its_cuda_packages_to_their_own_step() -> None
 
 
 def test_malicious_and_deprecated_distributions_are_kept_out() -> None:
-    assert str(required()["pytorch-lightning"].specifier) == "==2.6.6"
-    assert locked()["pytorch-lightning"] == "2.6.6"
+    for version in ("2.6.2", "2.6.3"):
+        assert version not in required()["pytorch-lightning"].specifier
     assert "pynvml" not in {*required(), *locked()}

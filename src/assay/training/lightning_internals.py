@@ -8,10 +8,12 @@ from typing import Any
 
 import pytorch_lightning as pl
 import torch
+from packaging.requirements import Requirement
 from pytorch_lightning.loops.optimization.automatic import _AutomaticOptimization
 from torch import Tensor
 
-SUPPORTED = ((2, 6), (2, 7))  # the lowest version, and the first that is too new
+# pyproject.toml asks for the same; 2.6.2 and 2.6.3 were malicious releases
+REQUIREMENT = "pytorch-lightning>=2.5.5,!=2.6.2,!=2.6.3,<2.7"
 
 
 def check_version(version: str) -> None:
@@ -20,12 +22,10 @@ def check_version(version: str) -> None:
     Raises:
         ImportError: they were not.
     """
-    lowest, too_new = SUPPORTED
-    if not lowest <= tuple(int(part) for part in version.split(".")[:2]) < too_new:
-        wanted = "pytorch-lightning>={}.{},<{}.{}".format(*lowest, *too_new)
+    if not Requirement(REQUIREMENT).specifier.contains(version, prereleases=True):
         raise ImportError(
-            f"pytorch-lightning {version} is installed, and Assay was tested with {wanted}: "
-            f"run pip install '{wanted}'"
+            f"pytorch-lightning {version} is installed, and Assay was not tested with it: "
+            f"run pip install '{REQUIREMENT}'"
         )
 
 
