@@ -29,7 +29,7 @@ ALL: Rivals = {
     "Lightning, default Trainer": rivals.default_trainer,
     "Assay": rivals.ours,
 }
-REHEARSED = {"rounds": 2, "every": 4}  # steps that come before those that are timed
+REHEARSED = {"intervals": 2, "every": 4}  # steps that come before those that are timed
 CLOSE = {"32-true": 1e-4, "bf16-mixed": 1e-2}  # how much losses may differ in those, relatively
 EQUAL, DRIFTED = 1e-3, 5e-2  # later: trainings whose kernels round differently drift apart
 COLUMNS = ("task", "variant", "rate", "ratio", "ratio_least", "ratio_greatest",
@@ -108,7 +108,7 @@ def rehearse(task: Training, contestants: Rivals) -> float:
         task,
         settings=task.settings | {"validate_every_steps": every, "compile": "none"},
         validation={name: tensor[:64] for name, tensor in task.validation.items()},
-        rounds=min(REHEARSED["rounds"], task.steps // every),
+        intervals=min(REHEARSED["intervals"], task.steps // every),
     )
     return compare(
         few,

@@ -52,7 +52,7 @@ class Training:
         validation: likewise.
         accuracy: what a trained module gets right of the validation data, a fraction; None where
             that is of no interest.
-        rounds: take only so many rounds of it; None takes them all.
+        intervals: take only this number of validation intervals; None takes all.
     """
 
     name: str
@@ -63,7 +63,7 @@ class Training:
     train: dict[str, Tensor]
     validation: dict[str, Tensor]
     accuracy: Callable[[pl.LightningModule], float] | None = None
-    rounds: int | None = None
+    intervals: int | None = None
 
     @property
     def every(self) -> int:
@@ -72,7 +72,7 @@ class Training:
     @property
     def steps(self) -> int:
         """How many are taken."""
-        return (self.rounds or self.settings["steps"] // self.every) * self.every
+        return (self.intervals or self.settings["steps"] // self.every) * self.every
 
     @property
     def device(self) -> torch.device:
@@ -93,7 +93,7 @@ class Outcome:
 
     Attributes:
         seconds: of the steps alone, the device waited for at both ends.
-        losses: mean by round.
+        losses: means by validation interval.
         compile_seconds: before the first step; 0 where nothing was compiled.
         accuracy: of the last weights; None where the task does not ask for it.
     """
@@ -122,7 +122,7 @@ def seconds_of(device: torch.device, work: Callable[[], Any]) -> tuple[float, An
 def ours(task: Training) -> Outcome:
     """Assay's own way to fit."""
     with tempfile.TemporaryDirectory() as folder:
-        execution = Execution(progress_seconds=0, intervals=task.rounds)
+        execution = Execution(progress_seconds=0, intervals=task.intervals)
         job = Job.open("finetune", task.settings, {}, SEED, Path(folder, "run"), execution)
         settings = TrainingSettings.from_dict(task.settings)
         fit.fit(job, settings, task.module(), task.train, task.validation)
@@ -292,14 +292,14 @@ def _seeded(batches: Iterable[dict[str, Tensor]]) -> Iterator[dict[str, Tensor]]
 
 def _reseed(number: int) -> None:
     """Seed the generators before a batch as Assay does."""
-    block, place = divmod(number, BLOCK_BATCHES)
-    if place == 0:
+    block, index = divmod(number, BLOCK_BATCHES)
+    if index == 0:
         rng.reseed(rng.mix(SEED, "block", block))
 
 
 def _outcome(
     task: Training, module: nn.Module, seconds: float, losses: list[Tensor], compiling: float
 ) -> Outcome:
-    by_round = torch.stack(losses).view(-1, task.every).mean(1).tolist()
+    by_interval = torch.stack(losses).view(-1, task.every).mean(1).tolist()
     accuracy = task.accuracy and task.accuracy(module)
-    return Outcome(seconds, by_round, compiling, accuracy)
+    return Outcome(seconds, by_interval, compiling, accuracy)

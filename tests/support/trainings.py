@@ -192,7 +192,7 @@ def result(folder: Path) -> dict[str, object]:
 
 
 def to_the_end(work: Callable[[], None], *kills: Callable[[], None]) -> int:
-    """Train, killed at each of some moments that is reached, and then left in peace."""
+    """Train until the end, killed at each moment that is reached; returns the number of kills."""
     codes = [attempt(work, kill) for kill in kills]
     assert set(codes) <= {0, -signal.SIGKILL}
     assert attempt(work) == 0

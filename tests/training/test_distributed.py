@@ -13,8 +13,6 @@ import psutil
 import pytest
 import torch
 import torch.distributed as dist
-from hypothesis import given, settings
-from hypothesis import strategies as st
 from safetensors.torch import load_file
 from support.checkout import Checkout
 from support.leases import around
@@ -56,26 +54,6 @@ def only_in(number: int, act: Callable[[], None] = die) -> Callable[[], None]:
 
 def reason(folder: Path) -> str:
     return records.read_failure(folder)["reason"]
-
-
-@settings(max_examples=40)
-@given(
-    count=st.integers(4, 40), share=st.integers(1, 9), devices=st.integers(1, 4),
-    number=st.integers(0, 30), per_interval=st.integers(1, 5),
-)  # fmt: skip
-def test_devices_share_each_batch_of_one_device(
-    count: int, share: int, devices: int, number: int, per_interval: int
-) -> None:
-    data, size = {"x": torch.arange(count)}, share * devices
-
-    def batch(rank: int, world_size: int) -> torch.Tensor:
-        stream = batches.Batches(data, size, per_interval, 5, rank=rank, world_size=world_size)
-        stream.next = number
-        return next(iter(stream))["x"]
-
-    shares = [batch(rank, devices) for rank in range(devices)]
-    assert {len(each) for each in shares} == {share}
-    assert torch.equal(torch.stack(shares, dim=1).flatten(), batch(0, 1))
 
 
 @pytest.mark.slow

@@ -2,7 +2,6 @@
 
 import re
 from collections import Counter
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -21,53 +20,7 @@ from assay.models import resnet
 from assay.runs import artifacts, records
 from assay.runs.data_info import DataInfo
 from assay.runs.errors import ExitCode
-from assay.study.training_settings import TrainingSettings
-from assay.training import batches, flops, rng
-
-HARDWARE = TrainingSettings(model={}, objective={}, steps=1, device="cpu")
-
-
-@given(
-    count=st.integers(1, 40), size=st.integers(1, 40), seed=st.integers(0, 2**32 - 1),
-    intervals=st.integers(1, 4), per_interval=st.integers(1, 5),
-)  # fmt: skip
-def test_batches_are_full_and_every_epoch_holds_each_example_once(
-    count: int, size: int, seed: int, intervals: int, per_interval: int
-) -> None:
-    found = batches.Batches({"x": torch.arange(count)}, size, per_interval, seed)
-    seen = [batch["x"] for _ in range(intervals) for batch in found]
-    assert all(len(batch) == size for batch in seen)
-    stream = torch.cat(seen).tolist()
-    for start in range(0, len(stream) - count + 1, count):
-        assert sorted(stream[start : start + count]) == list(range(count))
-
-
-@given(count=st.integers(1, 40), size=st.integers(1, 9), number=st.integers(0, 50))
-def test_a_batch_is_a_function_of_seed_and_number_alone(count: int, size: int, number: int) -> None:
-    data = {"x": torch.arange(count)}
-    one = batches.Batches(data, size, 3, seed=5).rows(number)
-    torch.rand(7)
-    assert torch.equal(one, batches.Batches(data, size, 11, seed=5).rows(number))
-
-
-@given(count=st.integers(1, 200), max_size=st.integers(1, 50))
-def test_validation_sees_each_example_once_in_order(count: int, max_size: int) -> None:
-    found = batches.SequentialBatches({"x": torch.arange(count)}, max_size)
-    seen = [batch["x"] for batch in found]
-    assert torch.cat(seen).tolist() == list(range(count))
-    assert len(seen) == len(found)
-    assert max(map(len, seen)) <= max_size
-
-
-@pytest.mark.parametrize("dtype", [torch.float32, torch.uint8, torch.int32, torch.int64])
-def test_a_step_that_changes_its_batch_does_not_change_the_next_validation(
-    dtype: torch.dtype,
-) -> None:
-    found = batches.SequentialBatches({"x": torch.arange(9).to(dtype)}, 4)
-    first = [batch["x"].clone() for batch in found]
-    for batch in found:
-        batch["x"] *= 0
-    assert all(torch.equal(batch["x"], before) for batch, before in zip(found, first, strict=True))
+from assay.training import rng
 
 
 def test_seeds_and_purposes_give_different_draws() -> None:
@@ -147,44 +100,6 @@ def test_ema_does_not_change_the_training_of_tied_layers(
     losses = [[row["training_loss"] for row in rows] for rows in (plain, averaged)]
     assert losses[0] == losses[1]
     assert plain[-1]["validation_loss"] != averaged[-1]["validation_loss"]
-
-
-def test_flops_are_counted_on_a_copy() -> None:
-    class Counting(Tied):
-        calls = 0
-
-        def training_step(self, batch: dict[str, torch.Tensor], index: int) -> torch.Tensor:
-            self.calls += 1
-            return super().training_step(batch, index) * torch.rand(())
-
-    module, batch = Counting(), {"image": torch.rand(8, 4)}
-    drawn = torch.get_rng_state()
-    counted, missing = flops.per_sample(module, HARDWARE, batch)
-    forward, backward = 3 * 2 * 16, 4 * 2 * 16  # three layers; the input and one weight need none
-    assert (counted, missing) == (forward + backward, None)
-    assert module.calls == 0 and module.head.weight.grad is None
-    assert torch.equal(torch.get_rng_state(), drawn)
-
-
-def test_a_step_whose_flops_cannot_be_counted_reports_why() -> None:
-    class Attached(Tied):
-        def training_step(self, batch: dict[str, torch.Tensor], index: int) -> torch.Tensor:
-            return super().training_step(batch, index) * self.trainer.num_devices
-
-    counted, missing = flops.per_sample(Attached(), HARDWARE, {"image": torch.rand(8, 4)})
-    assert counted is None and "not attached to a `Trainer`" in missing
-
-
-def test_a_step_that_needs_numbers_is_counted_if_it_can_be_computed() -> None:
-    class Looking(Tied):
-        def training_step(self, batch: dict[str, torch.Tensor], index: int) -> torch.Tensor:
-            return super().training_step(batch, index) * (1 + batch["image"].sum().item())
-
-    batch = {"image": torch.rand(8, 4)}
-    assert flops.per_sample(Looking(), HARDWARE, batch) == flops.per_sample(Tied(), HARDWARE, batch)
-    too_large = replace(HARDWARE, devices=2, fsdp=True)
-    counted, missing = flops.per_sample(Looking(), too_large, batch)
-    assert counted is None and "a step without a trainer fails" in missing
 
 
 def test_weights_that_a_module_froze_itself_stay_frozen(tmp_path: Path) -> None:

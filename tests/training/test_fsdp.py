@@ -77,12 +77,12 @@ def test_a_language_model_learns_the_same_as_without_fsdp(tmp_path: Path) -> Non
 def test_a_pretraining_that_is_killed_ends_in_the_same_bytes(name: str, tmp_path: Path) -> None:
     data = prepare(tmp_path / "data", PRETRAININGS[name][0])
     changes = SHARDED | {"ema_decay": 0.9, "gradient_accumulation_steps": 2}
-    assert attempt(pretrained(name, data, tmp_path / "calm", changes)) == 0
-    hurried = pretrained(name, data, tmp_path / "hurried", changes)
-    assert attempt(hurried, killed_in_step(6)) == -9
-    assert attempt(hurried) == 0
-    assert content(tmp_path / "calm") == content(tmp_path / "hurried")
-    assert records.read(tmp_path / "hurried")["attempts"] == 2
+    assert attempt(pretrained(name, data, tmp_path / "undisturbed", changes)) == 0
+    killed = pretrained(name, data, tmp_path / "killed", changes)
+    assert attempt(killed, killed_in_step(6)) == -9
+    assert attempt(killed) == 0
+    assert content(tmp_path / "undisturbed") == content(tmp_path / "killed")
+    assert records.read(tmp_path / "killed")["attempts"] == 2
 
 
 @pytest.mark.slow
@@ -93,12 +93,12 @@ def test_each_way_of_adaptation_ends_in_the_same_bytes_after_a_kill(
     info, model, _ = PRETRAININGS["next_token"]
     start, data = prepare(tmp_path / "start", info), prepare(tmp_path / "data", LABELLED)
     assert attempt(pretrained("next_token", start, tmp_path / "weights")) == 0
-    runs = [tmp_path / "calm", tmp_path / "hurried"]
+    runs = [tmp_path / "undisturbed", tmp_path / "killed"]
     changes = ADAPTATIONS[kind] | SHARDED
-    calm, hurried = (tuned(data, run, tmp_path / "weights", model, changes) for run in runs)
-    assert attempt(calm) == 0
-    assert attempt(hurried, killed_in_step(6)) == -9
-    assert attempt(hurried) == 0
+    undisturbed, killed = (tuned(data, run, tmp_path / "weights", model, changes) for run in runs)
+    assert attempt(undisturbed) == 0
+    assert attempt(killed, killed_in_step(6)) == -9
+    assert attempt(killed) == 0
     assert content(runs[0]) == content(runs[1])
     ddp = tmp_path / "ddp"
     changes = ADAPTATIONS[kind] | {"devices": 2}

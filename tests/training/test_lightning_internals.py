@@ -144,7 +144,7 @@ def test_a_checkpoint_between_batches_holds_the_progress_that_is_set(tmp_path: P
         assert resumed.global_step == 6
 
 
-def test_modules_are_told_the_number_of_steps_by_the_property_that_is_overridden() -> None:
+def test_the_number_of_steps_is_a_property_that_can_be_overridden() -> None:
     with unchanged("Trainer.estimated_stepping_batches"):
         assert isinstance(pl.Trainer.estimated_stepping_batches, property)
 
