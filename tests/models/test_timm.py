@@ -152,7 +152,7 @@ def test_a_timm_network_whose_blocks_have_several_parts_trains_with_fsdp() -> No
         assert attempt(train(data, runs / "ddp", changes)) == 0
         assert attempt(train(data, runs / "fsdp", changes | {"fsdp": True})) == 0
         ddp, fsdp = (load_file(runs / name / artifacts.WEIGHTS) for name in ("ddp", "fsdp"))
-    initial = fit.build(SETTINGS | changes, INFO, 0).state_dict()
+    initial = fit.build(changes["model"], SETTINGS["objective"], INFO, 0).state_dict()
     assert ddp.keys() == fsdp.keys() == initial.keys()
     del initial["backbone.network.norm.bias"]  # batch norm follows: its gradient is only noise
     for name, start in initial.items():
