@@ -51,7 +51,7 @@ def share(record: dict[str, Any]) -> float:
 def main(rounds: int) -> None:
     """Train the parents, alternate, and print medians."""
     plan = Plan(loading.read(PROJECT / "config.yaml", {"device": "cpu"}))
-    found = [run for run in plan.runs if run.seed in (None, plan.study["seeds"][0])]
+    found = [run for run in plan.runs if run.seed in (None, plan.study.seeds[0])]
     wide = {"model": {"name": "cnn", "width": 128, "features": 512}}
     rows = []
     with tempfile.TemporaryDirectory() as name:

@@ -69,7 +69,7 @@ def _record(plan: Plan, tables: Tables) -> dict[str, Any]:
         "seed": None,
         "digest": plan.digest,
         "status": "complete",
-        "settings": plan.study,
+        "settings": plan.report_settings,
         "parents": {run.folder: run.digest for run in plan.runs},
         "checksums": {folder: record["checksum"] for folder, record in tables.records.items()},
         "environment": next(iter(tables.records.values()))["environment"],

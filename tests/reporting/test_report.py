@@ -187,7 +187,7 @@ def test_a_missing_seed_is_left_out_and_the_page_says_so(
 def test_a_study_without_question_target_and_comparisons_has_a_report(
     finished: Checkout, write: Callable[[Plan], Path]
 ) -> None:
-    study = plan_of(finished).typed
+    study = plan_of(finished).study
     plain = replace(study.report, target=None, comparisons={})
     folder = write(Plan(replace(study, question=None, report=plain)))
     assert "seconds_to_target_median" not in read(folder / "summary.csv")[0]

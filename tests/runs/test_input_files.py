@@ -72,9 +72,7 @@ def test_unchanged_files_are_not_read_again(monkeypatch: pytest.MonkeyPatch) -> 
     before = input_files.content_hash("folder")
     cache = json.loads(input_files.CACHE.read_text())
     [name] = cache
-    assert name.endswith(
-        "old"
-    )  # the other one may change again without a new mtime
+    assert name.endswith("old")  # the other one may change again without a new mtime
     cache[name][-1] = "cached"
     input_files.CACHE.write_text(json.dumps(cache))
     assert input_files.content_hash("folder") != before

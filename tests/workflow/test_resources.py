@@ -14,7 +14,7 @@ from assay.workflow.command_line import CommandLine
 
 @pytest.fixture
 def study(tmp_path: Path) -> Study:
-    return planned_study(tmp_path, tiny_study()).typed
+    return planned_study(tmp_path, tiny_study()).study
 
 
 def test_all_cores_are_those_that_a_container_grants(

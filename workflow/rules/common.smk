@@ -28,8 +28,8 @@ if COMMAND.is_main:
     os.environ.update(ASSAY_DEVICE=resources.device(COMMAND))
 FILES = planning.study_files(workflow.configfiles, workflow.basedir)
 PLAN = planning.read(FILES, COMMAND.config)
-STUDY = PLAN.typed
-STUDY_JSON = identity.canonical(PLAN.study)
+STUDY = PLAN.study
+STUDY_JSON = identity.canonical(PLAN.report_settings)
 EXECUTION = identity.canonical(PLAN.execution)
 WIDTH = resources.width(STUDY)
 GPUS = 1 if STUDY.device == "gpu" else 0

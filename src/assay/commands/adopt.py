@@ -55,8 +55,8 @@ def adopt(study: Path, run: str | None = None, intervals: int = 2) -> Answer:
 
 def _outcomes(plan: Plan, pending: list[Run], intervals: int) -> Iterator[Outcome]:
     """Replay and adopt stage by stage, because children need their parents under the new hash."""
-    width = plan.study["threads"] * plan.study["devices"]
-    parallel = 1 if plan.study["device"] == "gpu" else max(1, cpu.available() // width)
+    width = plan.study.threads * plan.study.devices
+    parallel = 1 if plan.study.device == "gpu" else max(1, cpu.available() // width)
     execution = {**plan.execution, "intervals": intervals}
     for stage in STAGES:
         with ThreadPoolExecutor(parallel) as pool:

@@ -15,6 +15,7 @@ from assay.reporting import tables
 from assay.runs import records
 from assay.study.plan import Plan
 from assay.study.schema import Study
+from assay.study.structure import plain
 
 INTERNAL = ["conditions"]  # columns of the report's results that only the report uses
 
@@ -79,7 +80,7 @@ def _tidy(found: tables.Tables) -> pd.DataFrame:
     """Return the report's results with the settings in which experiments differ, and hashes."""
     results = found.results.drop(columns=INTERNAL, errors="ignore")
     results = results.sort_values(["experiment", "seed"], ignore_index=True)
-    settings = {name: flatten(entry) for name, entry in found.study["experiments"].items()}
+    settings = {name: flatten(plain(entry)) for name, entry in found.study.experiments.items()}
     keys = [
         key
         for key in sorted({key for entry in settings.values() for key in entry})

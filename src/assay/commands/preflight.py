@@ -25,6 +25,6 @@ def run(plan: Plan, folders: list[str]) -> dict[str, list[str]]:
     if len(due) < 2:  # a single training reports its own error just as early
         return {}
     command = [sys.executable, "-m", "assay.jobs.launch", "commands.meta_build"]
-    request = identity.canonical({"study": plan.study, "folders": due})
+    request = identity.canonical({"study": plan.report_settings, "folders": due})
     done = subprocess.run(command, input=request, capture_output=True, text=True)
     return {} if done.returncode else json.loads(done.stdout.splitlines()[-1])

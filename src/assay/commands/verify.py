@@ -188,7 +188,7 @@ def check_report(plan: Plan) -> Iterator[str]:
 def _write_report(plan: Plan, folder: Path) -> None:
     from assay import report
 
-    settings = json.loads(identity.canonical(plan.study))  # as the workflow passes them
+    settings = json.loads(identity.canonical(plan.report_settings))  # as the workflow passes them
     report.write(Plan(Study.from_dict(settings)), folder, None, partial=True)
 
 

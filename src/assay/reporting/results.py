@@ -66,8 +66,8 @@ def job(run: Run, runs: Runs) -> Row:
 
 def all_of(plan: Plan, runs: Runs) -> list[Row]:
     """Return the rows of results.csv: what each experiment reached and took with each seed."""
-    columns = [each for each in measures.of_experiments(plan.typed.report) if each.per_run]
-    taken = measures.taken(plan.typed.report)
+    columns = [each for each in measures.of_experiments(plan.study.report) if each.per_run]
+    taken = measures.taken(plan.study.report)
     peaks = costs.peaks(runs.records.values())
     rows = []
     for run in evaluations(plan):
@@ -85,7 +85,7 @@ def all_of(plan: Plan, runs: Runs) -> list[Row]:
 
 def validations(plan: Plan, runs: Runs) -> list[Row]:
     """Return the validations of each experiment's fine-tuning with each seed."""
-    clock, rows = plan.typed.report.clock, []
+    clock, rows = plan.study.report.clock, []
     for run in evaluations(plan):
         pretraining, finetuning = trainings(run)
         if any(each and each.folder not in runs.records for each in (pretraining, finetuning)):

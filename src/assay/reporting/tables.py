@@ -67,11 +67,11 @@ def collect(plan: Plan) -> Tables:
     runs = results.read(plan)
     table = pd.DataFrame(results.all_of(plan, runs))
     return Tables(
-        study=plan.typed,
+        study=plan.study,
         runs=pd.DataFrame([results.job(run, runs) for run in plan.runs]),
         results=table,
-        summary=_summary(plan.typed, table),
-        comparisons=_comparisons(plan.typed, table),
+        summary=_summary(plan.study, table),
+        comparisons=_comparisons(plan.study, table),
         history=pd.DataFrame(results.validations(plan, runs)),
         records=runs.records,
     )

@@ -22,11 +22,14 @@ NETWORK = ("model", "objective", "lora")  # the settings on which a network's sh
 
 @dataclass(frozen=True)
 class Run:
-    """One job's settings, parents and folder.
+    """One job: its settings, parents and folder.
 
     Attributes:
-        name: the data set's, the pretraining's or the experiment's.
-        parents: role -> run.
+        name: of the data set, the pretraining or the experiment.
+        settings: all settings that the result depends on, as values of JSON.
+        parents: role, such as `data` or `weights` -> run.
+        digest: hash of everything that the result depends on.
+        folder: `results/<stage>/<name>/seed<k>-<digest>`.
     """
 
     stage: str
@@ -43,22 +46,22 @@ class Run:
 
     @property
     def record(self) -> str:
-        """The file that says that the run is complete."""
+        """The file that exists once the run is complete."""
         return f"{self.folder}/{records.RECORD}"
 
     @property
     def files(self) -> tuple[str, ...]:
-        """What it holds at least once it is complete."""
+        """The files that a complete run has at least."""
         return (records.RECORD, *artifacts.FILES[self.stage])
 
     @property
     def title(self) -> str:
-        """Its folder's path without `results/` and without the digest, for people."""
+        """The path of the folder, without `results/` and the hash."""
         return f"{self.stage}/{self.name}" + ("" if self.seed is None else f"/seed{self.seed}")
 
     @cached_property
     def settings_json(self) -> str:
-        """The settings as one canonical argument."""
+        """The settings as an argument of a command line."""
         return identity.canonical(self.settings)
 
 
@@ -71,9 +74,7 @@ class Plan:
         Args:
             study: as `loading.read` returns it, its `device` resolved to `cpu` or `gpu`.
         """
-        self.typed = study
-        self.study = _without(study.to_dict(), "execution")
-        self.execution = plain(study.execution)
+        self.study = study
         self.name = study.study
         self.runs: list[Run] = []
         self.by_folder: dict[str, Run] = {}
@@ -104,17 +105,17 @@ class Plan:
         settings = _without(complete, "pretraining", "data") | self._hardware(*TRAINING_HARDWARE)
         trained = self._add("finetune", name, seed, settings, parents)
         settings = {key: complete[key] for key in NETWORK if key in complete}
-        settings |= self._hardware(*HARDWARE) | plain(self.typed.evaluate)
+        settings |= self._hardware(*HARDWARE) | plain(self.study.evaluate)
         parents = {"data": parents["data"], "weights": trained}
         self._add("evaluate", name, seed, settings, parents)
 
     def _hardware(self, *keys: str) -> dict[str, Any]:
-        return {key: getattr(self.typed, key) for key in keys}
+        return {key: getattr(self.study, key) for key in keys}
 
     def _prepared(self, name: str) -> Run:
         """Return the run that prepares the data of this name."""
         if name not in self.prepared:
-            entry, parents = self.typed.data[name], {}
+            entry, parents = self.study.data[name], {}
             settings = _without(plain(entry), "additional")
             if source := (entry.tokenizer or {}).get("from"):
                 settings = _without(settings, "tokenizer")
@@ -151,21 +152,31 @@ class Plan:
         return self.input_files[path]
 
     @property
+    def execution(self) -> dict[str, Any]:
+        """How jobs are carried out, as values of JSON."""
+        return plain(self.study.execution)
+
+    @property
+    def report_settings(self) -> dict[str, Any]:
+        """The settings of the report: the whole study, but how jobs are carried out."""
+        return _without(self.study.to_dict(), "execution")
+
+    @property
     def folder(self) -> str:
-        """Where the report stands."""
+        """The folder of the report."""
         return f"reports/{self.name}"
 
     @property
     def digest(self) -> str:
-        """What the report depends on: the study, the code that makes it, and all runs."""
+        """Hash of what the report depends on: the study, the code that writes it, and all runs."""
         runs = {run.folder: run.digest for run in self.runs}
-        report = identity.run_hash("report", self.study, runs, None)
+        report = identity.run_hash("report", self.report_settings, runs, None)
         return identity.hash_of([report, identity.template_hashes("assay/reporting/templates")])
 
     def links(self) -> dict[str, str]:
-        """Path without a digest -> the folder of the current run, for people.
+        """Return paths without a hash -> the folder of the current run.
 
-        Where a study has one data set with several settings, their paths end with the digest.
+        If a study uses one data set with different settings, their paths end with the hash.
         """
         named = Counter(run.title for run in self.runs)
         return {
@@ -174,10 +185,11 @@ class Plan:
         }
 
     def select(self, target: str) -> list[str]:
-        """The records behind a word or path that a person typed; empty where it names no run.
+        """Return the records of the runs that a word or path selects; empty if it selects none.
 
-        A word is a stage, an experiment or a pretraining; a path is a run's folder, with or without
-        its digest, such as `finetune/scratch/seed0` or anything that `links` lists.
+        Args:
+            target: a stage, an experiment or a pretraining; or the folder of a run, with or without
+                its hash, such as `finetune/scratch/seed0` or a path of `links`.
         """
         path = (
             target.removesuffix(records.RECORD)
@@ -185,7 +197,7 @@ class Plan:
             .removeprefix("./")
             .removeprefix(f"{LINKS}/{self.name}/")
         )
-        return [run.record for run in self.runs if path in _called(run)]
+        return [run.record for run in self.runs if path in _names(run)]
 
 
 def _without(entry: dict[str, Any], *keys: str) -> dict[str, Any]:
@@ -196,7 +208,7 @@ def _full(run: Run) -> str:
     return f"{run.title}-{run.digest}"
 
 
-def _called(run: Run) -> Iterable[str]:
+def _names(run: Run) -> Iterable[str]:
     short = run.title
     named = {run.name} if run.stage != "prepare" else {_full(run)}
     return {run.stage, f"{run.stage}/{run.name}", short, f"results/{short}", run.folder, *named}
