@@ -37,11 +37,11 @@ def test_a_later_token_changes_no_earlier_feature(
 @settings(deadline=None, max_examples=50)
 @given(
     width=st.integers(1, 32).map(lambda half: 2 * half),
-    places=st.tuples(st.integers(0, 200), st.integers(0, 200)),
+    positions=st.tuples(st.integers(0, 200), st.integers(0, 200)),
     shift=st.integers(0, 300),
 )
 def test_rotary_products_depend_only_on_distances(
-    width: int, places: tuple[int, int], shift: int
+    width: int, positions: tuple[int, int], shift: int
 ) -> None:
     tables = gpt.rope_table(512, width)
     generator = torch.Generator().manual_seed(width)
@@ -52,7 +52,7 @@ def test_rotary_products_depend_only_on_distances(
                 for x, at in ((query, i), (key, j))]  # fmt: skip
         return float(rows[0] @ rows[1])
 
-    i, j = places
+    i, j = positions
     assert product(i + shift, j + shift) == pytest.approx(product(i, j), abs=1e-4 * width)
     assert product(i, i) == pytest.approx(float(query @ key), abs=1e-4 * width)
 
@@ -157,10 +157,10 @@ def test_a_shorter_context_takes_the_first_of_the_learned_positions() -> None:
 
 def test_a_longer_context_stretches_the_learned_positions() -> None:
     short, long = (network(positions="learned", context_length=context) for context in (5, 9))
-    found = long.adapt_weights(short.state_dict())["position_embedding.weight"]
+    table = long.adapt_weights(short.state_dict())["position_embedding.weight"]
     known = short.position_embedding.weight
-    torch.testing.assert_close(found[::2], known)
-    torch.testing.assert_close(found[1], (known[0] + known[1]) / 2)
+    torch.testing.assert_close(table[::2], known)
+    torch.testing.assert_close(table[1], (known[0] + known[1]) / 2)
 
 
 @pytest.mark.parametrize("positions", POSITIONS)
@@ -172,7 +172,7 @@ def test_counted_flops_agree_with_the_formula(positions: str, tie_embeddings: bo
         INFO | {"vocab_size": 50}, positions=positions, tie_embeddings=tie_embeddings, **shape
     )
     settings = TrainingSettings(model={}, objective={}, steps=1, device="cpu")
-    found, missing = flops.per_sample(learner, settings, {"tokens": random_tokens((2, 33), 0)})
+    counted, missing = flops.per_sample(learner, settings, {"tokens": random_tokens((2, 33), 0)})
     assert missing is None
     weights = 50 * 64 + 3 * 12 * 64**2  # the embedding is looked up, and multiplied as the head
-    assert found == pytest.approx(32 * (6 * weights + 12 * 3 * 64 * 32), rel=0.01)
+    assert counted == pytest.approx(32 * (6 * weights + 12 * 3 * 64 * 32), rel=0.01)

@@ -120,9 +120,9 @@ def test_weights_of_other_patches_are_refused() -> None:
     ],
 )
 def test_a_network_that_cannot_be_built_says_why(model: str, changes: dict, words: str) -> None:
-    chosen = MODELS[model][1]
+    options = MODELS[model][1]
     with pytest.raises(ValueError, match=words):
-        plugins.load("model", model).build(INFO, **{**chosen, **changes})
+        plugins.load("model", model).build(INFO, **{**options, **changes})
 
 
 def test_positions_in_a_grid_all_differ() -> None:

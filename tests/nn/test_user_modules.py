@@ -131,9 +131,9 @@ def test_a_killed_training_of_a_users_network_ends_in_the_same_bytes() -> None:
         assert result(runs / "killed") == result(runs / "undisturbed")
 
 
-@pytest.mark.parametrize("chosen", ["model", "objective"])
+@pytest.mark.parametrize("plugin", ["model", "objective"])
 def test_an_edit_of_an_import_of_a_users_file_changes_the_hash_of_its_runs(
-    tmp_path: Path, chosen: str
+    tmp_path: Path, plugin: str
 ) -> None:
     source = tmp_path / "src"
     shutil.copytree(PROJECT / "src" / "assay", source / "assay")
@@ -142,10 +142,10 @@ def test_an_edit_of_an_import_of_a_users_file_changes_the_hash_of_its_runs(
     (source / "mine" / "networks.py").write_text("from mine import parts\n")
     (source / "mine" / "parts.py").write_text("width = 1\n")
     settings = {"model": {"name": "cnn"}, "objective": {"name": "classification"}}
-    settings[chosen] = {
+    settings[plugin] = {
         "model": {"name": "mine.networks:Net"},
         "objective": {"name": "lightning", "module": "mine.networks:Net"},
-    }[chosen]
+    }[plugin]
     code = (
         "from assay.runs import identity; "
         f"print(identity.run_hash('finetune', {settings!r}, {{}}, 0))"

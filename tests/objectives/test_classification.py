@@ -1,4 +1,4 @@
-"""How a classification of images or texts is made and measured."""
+"""Classification of images and texts."""
 
 import numpy as np
 import pytest
@@ -20,23 +20,23 @@ from assay.runs.errors import JobError
 @settings(deadline=None, max_examples=30)
 @given(count=st.integers(1, 60), classes=st.integers(2, 12), seed=st.integers(0, 999),
        sharpness=st.floats(0.1, 5))  # fmt: skip
-def test_the_calibration_error_is_that_of_torchmetrics(
+def test_the_calibration_error_equals_that_of_torchmetrics(
     count: int, classes: int, seed: int, sharpness: float
 ) -> None:
     random = torch.Generator().manual_seed(seed)
     probabilities = (sharpness * torch.randn(count, classes, generator=random)).softmax(1)
     label = torch.randint(classes, (count,), generator=random)
     confidence, predicted = probabilities.max(1)
-    found = classification.calibration_error(confidence.numpy(), (predicted == label).numpy())
+    error = classification.calibration_error(confidence.numpy(), (predicted == label).numpy())
     expected = multiclass_calibration_error(probabilities, label, classes, n_bins=15)
-    assert found == pytest.approx(float(expected), abs=1e-5)
+    assert error == pytest.approx(float(expected), abs=1e-5)
 
 
-def test_what_is_sure_and_right_is_calibrated_and_what_is_sure_and_wrong_is_not() -> None:
-    sure = np.ones(4)
-    assert classification.calibration_error(sure, np.ones(4, bool)) == 0
-    assert classification.calibration_error(sure, np.zeros(4, bool)) == 1
-    assert classification.calibration_error(0 * sure, np.zeros(4, bool)) == 0
+def test_confident_correct_predictions_are_calibrated_and_wrong_ones_are_not() -> None:
+    certain = np.ones(4)
+    assert classification.calibration_error(certain, np.ones(4, bool)) == 0
+    assert classification.calibration_error(certain, np.zeros(4, bool)) == 1
+    assert classification.calibration_error(0 * certain, np.zeros(4, bool)) == 0
 
 
 class Fixed(nn.Module):
@@ -51,16 +51,16 @@ class Fixed(nn.Module):
 def classifier(classes: int, info: DataInfo | None = None, backbone: nn.Module | None = None,
                **changes: object) -> Classification:  # fmt: skip
     torch.manual_seed(0)
-    chosen = {"label_smoothing": 0.0, "augmentation": 0.0, **changes}
+    options = {"label_smoothing": 0.0, "augmentation": 0.0, **changes}
     return Classification(
-        backbone or Fixed(), (info or DataInfo()) | {"classes": classes}, **chosen
+        backbone or Fixed(), (info or DataInfo()) | {"classes": classes}, **options
     ).eval()
 
 
 @settings(deadline=None, max_examples=30)
 @given(classes=st.integers(2, 12), count=st.integers(1, 20), seed=st.integers(0, 99),
        ties=st.booleans())  # fmt: skip
-def test_the_top_five_hold_the_class_if_it_is_among_the_five_most_probable(
+def test_top5_accuracy_counts_classes_among_the_five_most_probable(
     classes: int, count: int, seed: int, ties: bool
 ) -> None:
     random = torch.Generator().manual_seed(seed)
@@ -100,17 +100,17 @@ def reader(positions: str = "rotary") -> nn.Module:
 @pytest.mark.parametrize("positions", ["rotary", "learned"])
 @settings(deadline=None, max_examples=20)
 @given(length=st.integers(0, 6), shorter=st.integers(0, 6), more=st.integers(0, 9))
-def test_a_longer_padding_changes_no_logit_of_a_text(
+def test_longer_padding_changes_no_logit_of_a_text(
     positions: str, length: int, shorter: int, more: int
 ) -> None:
     module = classifier(3, TEXT, reader(positions))
-    own = torch.randint(1, 11, (2, length + 1), generator=torch.Generator().manual_seed(length))
-    own[0, min(length, shorter) + 1 :] = 0
-    found = module(functional.pad(own, (0, more)))
-    torch.testing.assert_close(found, module(own))
-    alone = own[:1, : min(length, shorter) + 1]
-    torch.testing.assert_close(found[:1], module(alone))
-    assert not torch.allclose(found[0], found[1])
+    tokens = torch.randint(1, 11, (2, length + 1), generator=torch.Generator().manual_seed(length))
+    tokens[0, min(length, shorter) + 1 :] = 0
+    logits = module(functional.pad(tokens, (0, more)))
+    torch.testing.assert_close(logits, module(tokens))
+    alone = tokens[:1, : min(length, shorter) + 1]
+    torch.testing.assert_close(logits[:1], module(alone))
+    assert not torch.allclose(logits[0], logits[1])
 
 
 def test_texts_without_padding_and_empty_texts_are_classified() -> None:
@@ -127,12 +127,12 @@ def test_texts_without_padding_and_empty_texts_are_classified() -> None:
 @pytest.mark.parametrize(
     "change", [{"augmentation": 1.0}, {"horizontal_flip": True}, {"random_crop_padding": 1}]
 )
-def test_changes_of_images_are_refused_for_texts(change: dict) -> None:
+def test_augmentations_are_refused_for_texts(change: dict) -> None:
     with pytest.raises(JobError, match="the data are texts: set augmentation: 0"):
         classifier(3, TEXT, reader(), **change)
 
 
-def test_data_without_labels_are_refused_in_words() -> None:
+def test_data_without_labels_are_refused() -> None:
     with pytest.raises(JobError, match="needs labels, and the data set has none"):
         Classification(reader(), DataInfo(input="text"), label_smoothing=0.0, augmentation=0.0)
     with pytest.raises(JobError, match="labels_per_class: 3: the objective reads no labels"):

@@ -32,8 +32,8 @@ def die_in_step_of(name: str, count: int) -> Callable[[], None]:
     """Die in the `count`th training step of this process."""
 
     def change() -> None:
-        kind, left = getattr(modules, name), [count]
-        original = kind.training_step
+        user_class, left = getattr(modules, name), [count]
+        original = user_class.training_step
 
         def step(self: nn.Module, batch: object, batch_idx: int) -> object:
             left[0] -= self._trainer is not None
@@ -41,7 +41,7 @@ def die_in_step_of(name: str, count: int) -> Callable[[], None]:
                 die()
             return original(self, batch, batch_idx)
 
-        kind.training_step = step
+        user_class.training_step = step
 
     return change
 

@@ -53,8 +53,8 @@ def test_masked_patches_do_not_reach_the_encoder_and_only_they_count(
     assert not torch.isclose(encoded[2], encoded[0]).any(2).all()
 
     reconstructed = reconstruct(encoded[0], visible, masked)
-    cut = functional.unfold(shown, 4, stride=4).transpose(1, 2)
-    target = torch.stack([cut[number][masked[number]] for number in range(3)])
+    patches = functional.unfold(shown, 4, stride=4).transpose(1, 2)
+    target = torch.stack([patches[index][masked[index]] for index in range(3)])
     if normalised:
         deviation = (target.var(2, keepdim=True) + 1e-6).sqrt()
         target = (target - target.mean(2, keepdim=True)) / deviation

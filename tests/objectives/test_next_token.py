@@ -119,8 +119,8 @@ def test_a_sampled_token_is_among_the_most_probable(
     values: list[float], top_k: int, temperature: float, seed: int
 ) -> None:
     logits = torch.tensor([values, values[::-1]])
-    chosen = next_token._sample(logits, temperature, top_k, torch.Generator().manual_seed(seed))
-    for row, token in zip(logits, chosen, strict=True):
+    sampled = next_token._sample(logits, temperature, top_k, torch.Generator().manual_seed(seed))
+    for row, token in zip(logits, sampled, strict=True):
         assert (row > row[token]).sum() < (top_k or len(values))
 
 
@@ -162,11 +162,11 @@ def test_padding_is_ignored() -> None:
     columns = learner.predict_step(padded, 0)
     assert columns["tokens"].tolist() == [2, 2]
     assert columns["right"].tolist() == [1, 2]
-    cut = NextToken(Fixed(), INFO | {"vocab_size": 4})
-    whole = cut.predict_step({"tokens": padded["tokens"][:, :3]}, 0)
-    assert torch.equal(columns["summed_loss"], whole["summed_loss"])
+    unpadded = NextToken(Fixed(), INFO | {"vocab_size": 4})
+    expected = unpadded.predict_step({"tokens": padded["tokens"][:, :3]}, 0)
+    assert torch.equal(columns["summed_loss"], expected["summed_loss"])
     trained = [one.training_step(batch, 0) for one, batch in
-               ((learner, padded), (cut, {"tokens": padded["tokens"][:, :3]}))]  # fmt: skip
+               ((learner, padded), (unpadded, {"tokens": padded["tokens"][:, :3]}))]  # fmt: skip
     torch.testing.assert_close(*trained)
 
 
@@ -180,11 +180,11 @@ def test_predictions_do_not_depend_on_the_size_of_chunks(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     learner, batch = objective(), {"tokens": random_tokens((7, 13), 0)}
-    whole = learner.predict_step(batch, 0)
+    expected = learner.predict_step(batch, 0)
     monkeypatch.setattr(next_token, "MAX_ELEMENTS", 2 * 13 * (11 + 8 * 16))
     parts = learner.predict_step(batch, 0)
     assert len(list(learner._chunks(batch["tokens"]))) == 4
-    for name, column in whole.items():
+    for name, column in expected.items():
         torch.testing.assert_close(parts[name], column)
 
 
@@ -196,9 +196,9 @@ def test_validation_is_a_mean_over_tokens_however_they_are_batched() -> None:
         accelerator="cpu", logger=False, enable_progress_bar=False, enable_model_summary=False,
         enable_checkpointing=False,
     )  # fmt: skip
-    [found] = trainer.validate(learner, torch.utils.data.DataLoader(rows, batch_size=None),
+    [metrics] = trainer.validate(learner, torch.utils.data.DataLoader(rows, batch_size=None),
                                verbose=False)  # fmt: skip
-    assert found["validation_token_accuracy"] == pytest.approx(4 / 9)
+    assert metrics["validation_token_accuracy"] == pytest.approx(4 / 9)
 
 
 def test_a_model_without_logits_is_refused() -> None:

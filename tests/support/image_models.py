@@ -41,9 +41,9 @@ INFO = DataInfo(shape=(3, 16, 12), classes=7)
 
 
 def network(model: str, shape: tuple[int, int, int] = INFO.shape) -> nn.Module:
-    name, chosen = MODELS[model]
+    name, options = MODELS[model]
     torch.manual_seed(0)
-    return plugins.load("model", name).build(DataInfo(shape=shape), **chosen).eval()
+    return plugins.load("model", name).build(DataInfo(shape=shape), **options).eval()
 
 
 def images(count: int, shape: tuple[int, int, int] = INFO.shape, seed: int = 0) -> Tensor:
@@ -52,9 +52,9 @@ def images(count: int, shape: tuple[int, int, int] = INFO.shape, seed: int = 0) 
 
 def trained(folder: Path, model: str, objective: dict, **changes: object) -> list[dict[str, str]]:
     """The history of a training of some steps, which writes its weights."""
-    name, chosen = MODELS[model]
+    name, options = MODELS[model]
     run = {
-        "model": {"name": name, **chosen}, "objective": objective, "steps": 4, "batch_size": 8,
+        "model": {"name": name, **options}, "objective": objective, "steps": 4, "batch_size": 8,
         "validate_every_steps": 2, "learning_rate": 0.01, "weight_decay": 0.01, "warmup_steps": 1,
         "frozen": [], "device": "cpu", "precision": "32-true", "threads": 1, **changes,
     }  # fmt: skip
