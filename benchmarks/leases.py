@@ -108,8 +108,9 @@ def main(number: int, kills: int) -> None:
         folder = Path(name)
         fake_nvml.build(folder)
         gpus = fake_nvml.FakeGpus(folder, folder / "gpus.txt", count=GPUS)
-        environment = {**os.environ, **gpus.environment, "ASSAY_LEASES": str(folder / "leases"),
-                  "PYTHONPATH": str(PROJECT / "src")}  # fmt: skip
+        environment = {**os.environ, **gpus.environment, "PYTHONPATH": str(PROJECT / "src")}
+        environment["ASSAY_LEASES"] = str(folder / "leases")
+        environment.pop("CUDA_VISIBLE_DEVICES", None)
         workflows = [begin(folder / str(half), jobs[half::2], environment) for half in (0, 1)]
         kill(workflows, kills, draw)
         if any(workflow.wait() for workflow in workflows):
