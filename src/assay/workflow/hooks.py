@@ -129,7 +129,8 @@ def write_partial_report(plan: Plan, command: CommandLine) -> None:
     """After a failure, report the runs that are complete and why the others are not."""
     if command.targets:
         return
-    words = [sys.executable, "-m", "assay.report", "--settings", identity.canonical(plan.study)]
+    settings = identity.canonical(plan.report_settings)
+    words = [sys.executable, "-m", "assay.report", "--settings", settings]
     words += ["--output", plan.folder, "--partial", "true"]
     done = subprocess.run(words, env={**os.environ, supervision.PARENT: ""}, capture_output=True)
     if done.returncode == 0 and Path(plan.folder, "index.html").exists():
