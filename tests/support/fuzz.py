@@ -202,9 +202,8 @@ def content(checkout: Checkout) -> dict[str, object]:
         found[f"{folder}/metrics"] = entries["metrics"]
         for name in entries["files"]:
             path = checkout.folder / folder / name
-            found[f"{folder}/{name}"] = (
-                untimed(path) if name == "history.csv" else path.read_bytes()
-            )
+            result = untimed(path) if name == "history.csv" else path.read_bytes()
+            found[f"{folder}/{name}"] = result
     for path in (checkout.folder / "reports/digits").glob("*.csv"):
         found[path.name] = untimed(path)
     return found
