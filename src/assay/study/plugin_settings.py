@@ -52,7 +52,7 @@ class Parameter:
 
     @property
     def is_file(self) -> bool:
-        """Whether it names files of the user's own."""
+        """True if it names the user's own files."""
         return UserFile in _members(self.type)
 
 

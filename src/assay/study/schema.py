@@ -61,7 +61,7 @@ class Pretraining(Optimization):
 
 @dataclass(frozen=True, kw_only=True)
 class Finetuning(Adaptation, Optimization):
-    """What the experiments have in common.
+    """Settings that the experiments have in common.
 
     Attributes:
         data: name of the data; `default` is that of `prepare.dataset`.
@@ -117,7 +117,7 @@ class Evaluate(Section):
 
 @dataclass(frozen=True, kw_only=True)
 class Cost(Section):
-    """What computing costs.
+    """Price of computing.
 
     Attributes:
         per_hour: price of an hour of a GPU, or of a CPU core where a run uses no GPU.
@@ -130,7 +130,7 @@ class Cost(Section):
 
 @dataclass(frozen=True, kw_only=True)
 class Report(Section):
-    """What the report shows.
+    """Content of the report.
 
     Attributes:
         metric: metric that the report compares. By default the first that the objective measures.

@@ -1,4 +1,4 @@
-"""What a plug-in's file states, read from its text: nothing is imported."""
+"""Reads what the file of a plug-in states, without importing it."""
 
 import ast
 from functools import cache
@@ -37,13 +37,13 @@ def info(dataset: str) -> DataInfo:
 
 
 def is_library(model: str) -> bool:
-    """Whether a model's file takes the name of a network of another library."""
+    """Return whether a model is a library, whose networks are chosen by name."""
     return len(entry_point("model", model).args.args) > 1
 
 
 @cache
 def inputs(model: str) -> tuple[str, ...] | None:
-    """What a model's file says that it takes, `image` or `text`; None where it does not say."""
+    """Return the inputs that a model's file states, `image` or `text`; None if it states none."""
     if plugins.is_own("model", model):
         return None
     for node in tree("model", model).body:
@@ -53,7 +53,7 @@ def inputs(model: str) -> tuple[str, ...] | None:
 
 
 def is_open(kind: str, name: str) -> bool:
-    """Whether something of the user's may take more than its own text tells."""
+    """Return whether the user's code accepts arguments that its signature does not name."""
     return plugins.is_own(kind, name) and entry_point(kind, name).args.kwarg is not None
 
 
@@ -119,7 +119,7 @@ def constant(objective: str, name: str, default: Any) -> Any:
 
 @cache
 def defines(objective: str, method: str) -> bool:
-    """Whether an objective's class defines a method."""
+    """Return whether an objective's class defines a method."""
     name = plugins.class_name(plugins.split(objective)[0])
     return any(
         isinstance(item, ast.FunctionDef) and item.name == method

@@ -60,7 +60,7 @@ class Training:
 
     @property
     def info(self) -> DataInfo:
-        """What is known of the data before it is prepared."""
+        """The properties of the data that are known before it is prepared."""
         return signatures.info(self.study.data.get(self.entry.data, UNKNOWN).dataset["name"])
 
     @property
