@@ -86,7 +86,7 @@ def test_a_job_is_a_line_at_its_start_and_a_line_at_its_end(terminal: Terminal) 
 
 @pytest.mark.parametrize(
     ("code", "reason"),
-    ((-9, "was killed (SIGKILL)"), (-11, "crashed (SIGSEGV)"), (3, "ended with exit code 3")),
+    ((-9, "was killed (SIGKILL)"), (-11, "crashed (SIGSEGV)"), (3, "exited with code 3")),
 )
 def test_the_line_of_a_failed_job_tells_how_its_command_ended(
     terminal: Terminal, tmp_path: Path, code: int, reason: str
