@@ -12,6 +12,7 @@ from assay.commands import cli, verify
 from assay.runs import records
 
 
+@pytest.mark.slow
 def test_verify_finds_a_number_a_file_and_a_record_that_were_changed(
     inside: Checkout, assay: Callable[..., str]
 ) -> None:

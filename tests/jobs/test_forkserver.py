@@ -117,6 +117,7 @@ def saved(checkout: Checkout) -> list[Path]:
     return list(checkout.folder.glob("elsewhere/seed0/resume/*.checkpoint"))
 
 
+@pytest.mark.slow
 def test_a_forked_job_inherits_what_a_started_one_does(copy: Checkout) -> None:
     (copy.folder / "src/assay/models/probe.py").write_text(PROBE)
     found = {}
@@ -191,6 +192,7 @@ def test_a_killed_proxy_ends_the_forked_process_and_the_other_way_round(copy: Ch
         assert process.wait(600) == -signal.SIGKILL
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("number", (signal.SIGTERM, signal.SIGINT))
 def test_a_signal_reaches_the_forked_job(copy: Checkout, number: signal.Signals) -> None:
     with fork_server(copy) as forking:

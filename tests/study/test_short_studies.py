@@ -38,7 +38,10 @@ def write_images(folder: Path) -> None:
             Image.fromarray(pixels).save(folder / name / f"{each}.png")
 
 
-@pytest.mark.parametrize("text", [DIGITS, IMAGES], ids=["digits", "images"])
+@pytest.mark.parametrize(
+    "text",
+    [pytest.param(DIGITS, id="digits"), pytest.param(IMAGES, id="images", marks=pytest.mark.slow)],
+)
 def test_a_study_of_at_most_twelve_lines_runs_to_a_report(text: str, checkout: Checkout) -> None:
     assert len(text.splitlines()) <= 12
     write_images(checkout.folder / "my_images")

@@ -226,6 +226,7 @@ def test_a_parent_edited_by_hand_is_named(copy: Checkout) -> None:
     assert "Traceback" not in done.stderr
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("harm", ("flip", "truncate", "delete"))
 def test_prepared_data_that_is_damaged_is_named(copy: Checkout, harm: str) -> None:
     path = only(copy, "prepare/digits/*") / "train.safetensors"

@@ -190,6 +190,7 @@ def test_no_stage_but_evaluate_needs_the_test_split(copy: Checkout) -> None:
                    "finetune")  # fmt: skip
 
 
+@pytest.mark.slow
 def test_code_that_was_edited_while_the_workflow_ran_makes_no_result(copy: Checkout) -> None:
     [folder] = (copy.folder / "results/finetune/scratch_few").glob("seed0-*")
     record = json.loads((folder / "record.json").read_text())
