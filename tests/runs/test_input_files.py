@@ -118,7 +118,7 @@ def test_a_folder_of_images_can_be_studied_and_a_new_image_reruns_everything(
 ) -> None:
     folder = images(checkout)
     checkout.snakemake()
-    assert "Pictures in folders" in (checkout.folder / "reports/digits/index.html").read_text()
+    assert "Images in folders" in (checkout.folder / "reports/digits/index.html").read_text()
     shutil.copytree(folder, checkout.folder / "copy", copy_function=shutil.copyfile)
     shutil.rmtree(folder)
     (checkout.folder / "copy").rename(folder)

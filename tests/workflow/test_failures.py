@@ -82,7 +82,7 @@ def test_faults_stop_what_needs_them_and_the_report_says_why(copy: Checkout) -> 
     assert f"FAILED finetune finetuned_few seed 0: {name} is damaged or was edited" in told
     assert f"delete the folder {Path(name).parent} and run snakemake to repeat the run" in told
     assert "FAILED finetune diverging seed 1: the training loss is not finite at step" in told
-    assert "): lower learning_rate or raise warmup_steps" in told
+    assert ": lower learning_rate or raise warmup_steps" in told
     assert "AttributeError: 'Broken' object has no attribute 'missing'" in told
     assert "raised in src/assay/models/broken.py, line 11 (forward)" in told
     for code in (ExitCode.DATA, ExitCode.DIVERGED, ExitCode.CODE):
@@ -167,7 +167,9 @@ def test_a_report_that_cannot_be_made_says_why(copy: Checkout) -> None:
 def test_metrics_that_are_no_numbers_are_named(copy: Checkout, body: str, what: str) -> None:
     path = copy.folder / "src/assay/objectives/classification.py"
     path.write_text(
-        path.read_text().replace("        right = ", f"        return {body}\n        right = ")
+        path.read_text().replace(
+            "        correct = ", f"        return {body}\n        correct = ", 1
+        )
     )
     run = only(copy, "evaluate/scratch_few/seed0-*")
     done = by_hand(copy, "true", command(copy, run, "elsewhere/seed0"))
@@ -267,7 +269,7 @@ def test_a_full_disk_is_reported_and_what_was_saved_is_kept(copy: Checkout, size
     done = by_hand(copy, mount, words)
     assert done.returncode == ExitCode.DISK, done.stderr
     assert "the disk is full" in done.stderr
-    assert "free some space and run snakemake again; what was saved is kept" in done.stderr
+    assert "free some space and run snakemake again; saved work is kept" in done.stderr
     assert "Traceback" not in done.stderr
 
 
