@@ -27,7 +27,7 @@ class Outcome:
 
 
 def adopt(study: Path, run: str | None = None, intervals: int = 2) -> Answer:
-    """Keep complete runs of which only the code changed, if the new code gives the same bytes.
+    """Keep complete runs if only their code changed and it still gives the same bytes.
 
     Each is started again with the new code in a temporary folder. If the weights and metrics after
     each of the first validation intervals equal the recorded ones, the run is adopted: its files

@@ -48,7 +48,7 @@ class Tables:
 
     @cached_property
     def complete(self) -> pd.DataFrame:
-        """The results of which every run is complete."""
+        """Return the results whose runs are all complete."""
         return self.results[self.results["status"] == "complete"]
 
     def write(self, folder: Path) -> None:
